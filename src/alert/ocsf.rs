@@ -1,0 +1,1 @@
+//! OCSF 1.8.0 Detection Finding and its CloudEvents headers.

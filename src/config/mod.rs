@@ -1,0 +1,172 @@
+//! Configuration as the program runs on it: loaded, checked, complete.
+//!
+//! `Config` is the high form: code past this boundary never sees YAML. How it is read, checked and
+//! reported is in the files beside this one.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    event::{Format, SourceDefaults, catalog::CatalogEntry, identity::IdentitySpec},
+    rules::written::WrittenRule,
+    units::EventTime,
+};
+
+/// Everything `run`, `check` and `replay` need, with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from; relative paths in it are relative to its folder.
+    pub path: PathBuf,
+    /// Broker, group, topic creation.
+    pub kafka: KafkaConfig,
+    /// Names of our own topics.
+    pub topics: Topics,
+    /// What this process does.
+    pub roles: Roles,
+    /// Topics to read.
+    pub inputs: Vec<Input>,
+    /// Limits of ingest.
+    pub ingest: IngestConfig,
+    /// Limits of detect.
+    pub detect: DetectConfig,
+    /// How alerts are produced.
+    pub alerts: AlertsConfig,
+    /// Limits of the dead-letter topic.
+    pub dead_letter: DeadLetterConfig,
+    /// Metrics and probes.
+    pub http: HttpConfig,
+    /// How to stop.
+    pub shutdown: ShutdownConfig,
+    /// What sources do not say about objects; first match wins.
+    pub catalog: Vec<CatalogEntry>,
+    /// How names become principals.
+    pub identity: IdentitySpec,
+    /// Rules of all files and in place, default rules included, checked.
+    pub rules: Vec<WrittenRule>,
+    /// Files and folders to watch for changes of rules.
+    pub rule_paths: Vec<PathBuf>,
+}
+
+/// `kafka:`.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// Comma-separated `host:port`.
+    pub bootstrap_servers: String,
+    /// librdkafka settings passed through; those we must own were refused.
+    pub properties: BTreeMap<String, String>,
+    /// Prefix of the groups `<group_id>-ingest` and `<group_id>-detect`.
+    pub group_id: String,
+    /// Prefix of transactional ids.
+    pub transactional_id_prefix: String,
+    /// Create missing topics so; `None`: do not.
+    pub create_topics: Option<TopicShape>,
+}
+
+/// Shape of created topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicShape {
+    /// Of events and state; alerts and dead letters get as many at most.
+    pub partitions: u32,
+    /// Replication factor.
+    pub replication: u32,
+}
+
+/// `topics:`.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// Canonical rows, internal.
+    pub events: String,
+    /// Checkpoints, internal, compacted.
+    pub state: String,
+    /// Alerts.
+    pub alerts: String,
+    /// Dead letters.
+    pub dead_letter: String,
+}
+
+/// `roles:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Reads inputs, writes events.
+    pub ingest: bool,
+    /// Reads events, writes alerts.
+    pub detect: bool,
+}
+
+/// One of `inputs:`.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Topic to read.
+    pub topic: String,
+    /// Of its records.
+    pub format: Format,
+    /// Where to begin when the group has no offset.
+    pub start: Start,
+    /// Detect reads it directly (DESIGN 4).
+    pub keyed: bool,
+    /// What the records do not say.
+    pub source: SourceDefaults,
+}
+
+/// `inputs[].start`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The first record kept.
+    #[default]
+    Earliest,
+    /// Records from now on.
+    Latest,
+    /// The first record at or after a time.
+    At(EventTime),
+}
+
+/// `ingest:`.
+#[derive(Clone, Debug)]
+pub struct IngestConfig {
+    /// How far a source partition may run ahead of the slowest that is not idle, in event time.
+    pub max_drift: Duration,
+    /// Bytes of records held back per source partition before it is paused.
+    pub hold_bytes: u64,
+}
+
+/// `detect:`.
+#[derive(Clone, Debug)]
+pub struct DetectConfig {
+    /// Ceiling of all window tables of this process, in bytes.
+    pub memory_limit: u64,
+    /// How far an event may lie after broker time before it is clamped.
+    pub allowed_skew: Duration,
+    /// Between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// Worker threads; 0 means one a core.
+    pub threads: usize,
+}
+
+/// `alerts:`.
+#[derive(Clone, Debug)]
+pub struct AlertsConfig {
+    /// Exactly once to `read_committed` readers.
+    pub transactional: bool,
+}
+
+/// `dead_letter:`.
+#[derive(Clone, Debug)]
+pub struct DeadLetterConfig {
+    /// Beyond this rate only headers are kept.
+    pub bytes_per_second: u64,
+    /// Longest value kept; a longer one is cut, with length and hash in headers.
+    pub max_bytes: usize,
+}
+
+/// `http:`.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Address of `/metrics` and the probes.
+    pub listen: SocketAddr,
+}
+
+/// `shutdown:`.
+#[derive(Clone, Debug)]
+pub struct ShutdownConfig {
+    /// How long a drain may take before the process gives up and says so.
+    pub drain_timeout: Duration,
+}
