@@ -165,7 +165,7 @@ impl Engine {
         } else if escalated {
             Some(Reason::Escalated)
         } else {
-            self.update_reason(&episode, rules, counts, cause.at)
+            update_reason(&episode, rules, counts, cause.at)
         };
         if let Some(reason) = reason {
             self.publish(episode_key, &mut episode, reason, counts, cause.message.broker_time);
@@ -192,27 +192,6 @@ impl Engine {
             published_at: at,
             ordinal: 0,
             due: at.tick(),
-        }
-    }
-
-    /// An update is due when `hi` of a crossed window has doubled, or after 24 h of event time (D3).
-    fn update_reason(
-        &self,
-        episode: &Episode,
-        meter: &Meter,
-        counts: &Counts,
-        at: EventTime,
-    ) -> Option<Reason> {
-        let doubled = episode.crossed.iter().any(|crossed| {
-            let hi = counts.hi[meter.limits[crossed.limit].window];
-            hi >= crossed.published_hi.saturating_mul(2)
-        });
-        if doubled {
-            Some(Reason::Doubled)
-        } else if at >= episode.published_at.plus_millis(ONGOING_MS) {
-            Some(Reason::Ongoing)
-        } else {
-            None
         }
     }
 
@@ -379,4 +358,24 @@ pub(super) fn due(episode: &Episode, meter: &Meter) -> Tick {
         Tick(crossed.until.0.saturating_add(span.secs()))
     });
     closes.max().unwrap_or(episode.due)
+}
+
+/// An update is due when `hi` of a crossed window has doubled, or after 24 h of event time (D3).
+fn update_reason(
+    episode: &Episode,
+    meter: &Meter,
+    counts: &Counts,
+    at: EventTime,
+) -> Option<Reason> {
+    let doubled = episode.crossed.iter().any(|crossed| {
+        let hi = counts.hi[meter.limits[crossed.limit].window];
+        hi >= crossed.published_hi.saturating_mul(2)
+    });
+    if doubled {
+        Some(Reason::Doubled)
+    } else if at >= episode.published_at.plus_millis(ONGOING_MS) {
+        Some(Reason::Ongoing)
+    } else {
+        None
+    }
 }
