@@ -5,7 +5,7 @@ use crate::{
         Activity, Alert, EpisodeId, Evidence, MessageId, Reason, RuleFinding, Subject,
         SystemFinding, SystemKind, WindowReading,
     },
-    event::GroupBy,
+    event::{GroupBy, RowsQuality},
     rules::{Limit, Measure, Meter, RowFields, Severity},
     units::{EventTime, Tick},
 };
@@ -52,19 +52,22 @@ impl Engine {
                 Measure::Bytes => batch.bytes(row),
                 Measure::Queries => Some(1),
             };
-            let Some(amount) = amount else {
-                self.stats.unknown_counts += 1;
-                continue;
-            };
+            // Unknown is not 0: rules on queries meet it, and it is counted below.
+            let Some(amount) = amount else { continue };
             matched = true;
             counted |= self.charge(&Cause { message: *message, row, at }, charge.meter, amount);
+        }
+        match self.contexts.context(self.context_id(batch, row)).rows_quality {
+            RowsQuality::Exact => {}
+            RowsQuality::UpperBound => self.stats.upper_bounds += 1,
+            RowsQuality::Unknown => self.stats.unknown_counts += 1,
         }
         counted || !matched
     }
 
     fn matches_row(&self, message: &Message<'_>, row: usize, meter: usize) -> bool {
         let batch = message.batch;
-        let context = self.context_ids[batch.contexts().id(row).unwrap_or_default()];
+        let context = self.context_id(batch, row);
         let object = usize::from(batch.position(row).object);
         let object = (batch.route() == GroupBy::Object).then_some(object);
         let fields = RowFields {
@@ -102,8 +105,7 @@ impl Engine {
         estimated: bool,
     ) {
         let Cause { message: Message { batch, .. }, row, at } = *cause;
-        let context = self.context_ids[batch.contexts().id(row).unwrap_or_default()];
-        let context = self.contexts.context(context);
+        let context = self.contexts.context(self.context_id(batch, row));
         let sight = Sight { batch, row, at, amount, context, estimated };
         let before = counts.hi.iter().copied().max().unwrap_or(0).saturating_sub(amount);
         if !self.near.see(meter, batch.key_hash(row), &sight, before) {
@@ -333,7 +335,7 @@ impl Engine {
                 message: message.to_owned(),
                 details: vec![
                     ("memory_limit_bytes", self.options.memory_limit.to_string()),
-                    ("keys", self.keys().to_string()),
+                    ("keys_evicted", self.budget.evicted().to_string()),
                 ],
             }),
             severity: Severity::High,
