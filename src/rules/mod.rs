@@ -4,12 +4,28 @@
 //! Never here: files, YAML positions (the shell's `config` has those), counts.
 
 pub mod compile;
+pub mod field;
 pub mod filter;
 pub mod written;
 
+use icu_casemap::CaseMapper;
+use unicode_normalization::UnicodeNormalization;
+
 use crate::units::WindowSpan;
 
+pub use compile::compile;
+pub use field::Field;
 pub use filter::{Filter, Verdict};
+
+/// NFKC and case folding, so that patterns and values compare without regard to case or form.
+fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let composed: String = text.nfkc().collect();
+    // Folding can undo the composition (ΐ), hence the second pass.
+    CaseMapper::new().fold_string(&composed).nfkc().collect()
+}
 
 /// What counts are kept by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
