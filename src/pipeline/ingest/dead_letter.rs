@@ -4,9 +4,7 @@
 //! - the value is the record's own bytes or a prefix of them, and a header says which;
 //! - whatever the flood, every refused record leaves a letter with its headers.
 
-use std::hash::Hasher as _;
-
-use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use twox_hash::XxHash3_128;
 
 use crate::{
     event::DecodeError,
@@ -15,6 +13,8 @@ use crate::{
 
 /// Longest key kept; a longer one is left out and its length told.
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a record's own headers that are kept.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Longest message of an error kept, bytes.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
@@ -34,8 +34,12 @@ pub const REASON: &str = "exfilwatch-reason";
 pub const MESSAGE: &str = "exfilwatch-message";
 /// Length of the whole value; present when the value was cut or left out.
 pub const LENGTH: &str = "exfilwatch-length";
-/// SipHash-1-3-128 (key 0) of the whole value, hex; present when the value was cut or left out.
-pub const HASH: &str = "exfilwatch-siphash128";
+/// XXH3-128 of the whole value, hex (`xxh128sum`); present when the value was cut or left out.
+pub const HASH: &str = "exfilwatch-xxh128";
+/// Broker timestamp of the record, ms.
+pub const TIMESTAMP: &str = "exfilwatch-timestamp";
+/// How many of the record's own headers were left out because they were too long.
+pub const HEADERS_CUT: &str = "exfilwatch-headers-cut";
 /// Length of a key that was left out.
 pub const KEY_LENGTH: &str = "exfilwatch-key-length";
 
@@ -52,6 +56,10 @@ pub struct Refusal<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value.
     pub payload: &'a [u8],
+    /// Its own headers; a null value counts as empty.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+    /// Broker timestamp, ms.
+    pub timestamp_ms: Option<i64>,
     /// The first fault.
     pub error: &'a DecodeError,
     /// First refused row and how many; none when the record as a whole was refused.
@@ -65,32 +73,38 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// The record's own value, or as much of it as is kept.
     pub payload: Vec<u8>,
-    /// Why, and where from.
-    pub headers: Vec<(&'static str, Vec<u8>)>,
+    /// The record's own, then why and where from.
+    pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl DeadLetter {
     /// Builds the letter, keeping at most `keep_bytes` of the value.
     #[must_use]
     pub fn of(refusal: &Refusal<'_>, keep_bytes: usize) -> Self {
-        let mut headers = vec![
-            (TOPIC, refusal.topic.as_bytes().to_vec()),
-            (PARTITION, refusal.partition.0.to_string().into_bytes()),
-            (OFFSET, refusal.offset.0.to_string().into_bytes()),
-            (REASON, refusal.error.code().as_bytes().to_vec()),
-            (MESSAGE, bounded_message(refusal.error).into_bytes()),
-        ];
+        let mut headers = Vec::with_capacity(refusal.headers.len() + 10);
+        keep_headers(&refusal.headers, &mut headers);
+        let mut add = |name: &str, value: String| {
+            headers.push((name.to_owned(), value.into_bytes()));
+        };
+        add(TOPIC, refusal.topic.to_owned());
+        add(PARTITION, refusal.partition.0.to_string());
+        add(OFFSET, refusal.offset.0.to_string());
+        add(REASON, refusal.error.code().to_owned());
+        add(MESSAGE, bounded_message(refusal.error));
+        if let Some(timestamp_ms) = refusal.timestamp_ms {
+            add(TIMESTAMP, timestamp_ms.to_string());
+        }
         if let Some((first, count)) = refusal.rows {
-            headers.push((ROW, first.to_string().into_bytes()));
-            headers.push((ROWS, count.to_string().into_bytes()));
+            add(ROW, first.to_string());
+            add(ROWS, count.to_string());
         }
         if refusal.payload.len() > keep_bytes {
-            headers.push((LENGTH, refusal.payload.len().to_string().into_bytes()));
-            headers.push((HASH, hash(refusal.payload).into_bytes()));
+            add(LENGTH, refusal.payload.len().to_string());
+            add(HASH, hash(refusal.payload));
         }
         let key = match refusal.key {
             Some(key) if key.len() > KEY_BYTES_MAX => {
-                headers.push((KEY_LENGTH, key.len().to_string().into_bytes()));
+                add(KEY_LENGTH, key.len().to_string());
                 None
             }
             key => key.map(<[u8]>::to_vec),
@@ -104,6 +118,20 @@ impl DeadLetter {
     pub fn bytes(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.payload.len() + self.key.as_ref().map_or(0, Vec::len) + headers
+    }
+}
+
+/// Keeps headers in their order while they fit, and says how many did not.
+fn keep_headers(own: &[(&str, &[u8])], kept: &mut Vec<(String, Vec<u8>)>) {
+    let mut room = HEADER_BYTES_MAX;
+    for (name, value) in own {
+        let Some(left) = room.checked_sub(name.len() + value.len()) else {
+            let cut = own.len() - kept.len();
+            kept.push((HEADERS_CUT.to_owned(), cut.to_string().into_bytes()));
+            return;
+        };
+        room = left;
+        kept.push(((*name).to_owned(), value.to_vec()));
     }
 }
 
@@ -121,10 +149,7 @@ fn bounded_message(error: &DecodeError) -> String {
 
 /// Tells one cut value from another; it protects against nothing.
 fn hash(payload: &[u8]) -> String {
-    let mut hasher = SipHasher13::new_with_keys(0, 0);
-    hasher.write(payload);
-    let hash = hasher.finish128();
-    format!("{:016x}{:016x}", hash.h1, hash.h2)
+    format!("{:032x}", XxHash3_128::oneshot(payload))
 }
 
 /// What the flood limit says of one value.
@@ -199,13 +224,15 @@ mod tests {
             offset: Offset(41),
             key: Some(b"k"),
             payload,
+            headers: vec![("trace", b"t1")],
+            timestamp_ms: Some(1_700_000_000_000),
             error,
             rows: None,
         }
     }
 
     fn header<'a>(letter: &'a DeadLetter, name: &str) -> Option<&'a str> {
-        let (_, value) = letter.headers.iter().find(|(key, _)| *key == name)?;
+        let (_, value) = letter.headers.iter().find(|(key, _)| key == name)?;
         std::str::from_utf8(value).ok()
     }
 
@@ -221,6 +248,8 @@ mod tests {
         assert_eq!(header(&letter, PARTITION), Some("3"));
         assert_eq!(header(&letter, OFFSET), Some("41"));
         assert_eq!(header(&letter, REASON), Some("missing_field"));
+        assert_eq!(header(&letter, TIMESTAMP), Some("1700000000000"));
+        assert_eq!(letter.headers[0], ("trace".to_owned(), b"t1".to_vec()), "its own come first");
         assert!(header(&letter, MESSAGE).is_some_and(|text| text.contains("event_time")));
         assert_eq!(header(&letter, LENGTH), None);
         assert_eq!(header(&letter, ROW), None);
@@ -254,6 +283,17 @@ mod tests {
         let letter = DeadLetter::of(&refusal, 100);
         assert_eq!(letter.key, None);
         assert_eq!(header(&letter, KEY_LENGTH), Some("16385"));
+    }
+
+    #[test]
+    fn headers_too_long_to_keep_are_counted() {
+        let long = vec![b'h'; HEADER_BYTES_MAX];
+        let mut refusal = refusal(b"x", &MISSING);
+        refusal.headers.push(("long", &long));
+        refusal.headers.push(("after", b"1"));
+        let letter = DeadLetter::of(&refusal, 100);
+        assert_eq!(header(&letter, "trace"), Some("t1"));
+        assert_eq!(header(&letter, HEADERS_CUT), Some("2"));
     }
 
     #[test]
