@@ -232,10 +232,21 @@ impl Member {
         )
     }
 
-    /// The consumer itself, for questions about topics.
-    #[must_use]
-    pub fn consumer(&self) -> &BaseConsumer<impl ConsumerContext> {
-        &self.consumer
+    /// Offset of the first record at or after a time; the end when there is none.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, Error> {
+        let doing = || {
+            Error::call(format!("cannot look up a time in {}[{}]", partition.0, partition.1))
+        };
+        // librdkafka takes the time in the place of the offset, and no negative one.
+        let times = positions_list(&[(partition.clone(), Offset::Offset(time_ms.max(0)))])?;
+        let found = self.consumer.offsets_for_times(times, CALL_TIMEOUT).map_err(doing())?;
+        match found.find_partition(&partition.0, partition.1).map(|element| element.offset()) {
+            Some(Offset::Offset(offset)) => Ok(offset),
+            _ => Ok(self.watermarks(partition)?.1),
+        }
     }
 
     /// The newest lag report, once.

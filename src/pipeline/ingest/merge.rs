@@ -170,6 +170,14 @@ impl<T> Merge<T> {
         self.lanes.iter().map(|lane| lane.bytes).sum()
     }
 
+    /// How full the fullest lane is; 1 is where it is paused.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn fill(&self) -> f64 {
+        let fullest = self.lanes.iter().map(|lane| lane.bytes).max().unwrap_or(0);
+        fullest as f64 / self.hold_bytes.max(1) as f64
+    }
+
     /// Lanes that are paused.
     #[must_use]
     pub fn paused(&self) -> usize {
