@@ -76,10 +76,8 @@ impl Member {
         topics: &[&str],
     ) -> Result<Self, Error> {
         let notes = Notes::new(client);
-        let listener = Listener {
-            context: Context(Arc::clone(&notes)),
-            wanted: Mutex::new(VecDeque::new()),
-        };
+        let listener =
+            Listener { context: Context(Arc::clone(&notes)), wanted: Mutex::new(VecDeque::new()) };
         let failed = |cause| Error::Client { client: client.to_owned(), cause };
         let consumer: BaseConsumer<Listener> = client::consumer(config, client, group)
             .create_with_context(listener)
@@ -237,9 +235,8 @@ impl Member {
     /// # Errors
     /// The broker does not answer.
     pub fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, Error> {
-        let doing = || {
-            Error::call(format!("cannot look up a time in {}[{}]", partition.0, partition.1))
-        };
+        let doing =
+            || Error::call(format!("cannot look up a time in {}[{}]", partition.0, partition.1));
         // librdkafka takes the time in the place of the offset, and no negative one.
         let times = positions_list(&[(partition.clone(), Offset::Offset(time_ms.max(0)))])?;
         let found = self.consumer.offsets_for_times(times, CALL_TIMEOUT).map_err(doing())?;

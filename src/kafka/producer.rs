@@ -34,7 +34,7 @@ pub struct Message<'a> {
     /// Value.
     pub payload: Option<&'a [u8]>,
     /// Headers.
-    pub headers: Vec<(&'a str, Vec<u8>)>,
+    pub headers: Vec<(&'a str, &'a [u8])>,
 }
 
 /// What became of one message: `ticket` is what [`Producer::send`] was given with it.
@@ -74,8 +74,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
         reports: impl Fn(Report<T>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let notes = Notes::new(client);
-        let context =
-            Reporter { context: Context(Arc::clone(&notes)), reports: Box::new(reports) };
+        let context = Reporter { context: Context(Arc::clone(&notes)), reports: Box::new(reports) };
         let inner = client::producer(config, client, gapless)
             .create_with_context(context)
             .map_err(|cause| Error::Client { client: client.to_owned(), cause })?;
@@ -89,7 +88,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
     pub fn send(&self, message: Message<'_>, ticket: T) -> Result<(), Refused<T>> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
         for (key, value) in &message.headers {
-            headers = headers.insert(Header { key, value: Some(value) });
+            headers = headers.insert(Header { key, value: Some(*value) });
         }
         let mut record: BaseRecord<'_, [u8], [u8], Box<T>> =
             BaseRecord::with_opaque_to(message.topic, Box::new(ticket)).headers(headers);

@@ -208,10 +208,7 @@ impl<'a> Topics<'a> {
     pub fn partitions(&self, topic: &str) -> Result<Option<u32>, Error> {
         let metadata =
             self.questions.fetch_metadata(Some(topic), CALL_TIMEOUT).map_err(|cause| {
-                Error::Unreachable {
-                    servers: self.config.kafka.bootstrap_servers.clone(),
-                    cause,
-                }
+                Error::Unreachable { servers: self.config.kafka.bootstrap_servers.clone(), cause }
             })?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
@@ -326,8 +323,7 @@ impl<'a> Topics<'a> {
 fn new_topic(topic: &Wanted) -> NewTopic<'_> {
     let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
     let replication = i32::try_from(topic.replication).unwrap_or(i32::MAX);
-    let new =
-        NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(replication));
+    let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(replication));
     topic.settings.iter().fold(new, |new, (key, value)| new.set(key, value))
 }
 

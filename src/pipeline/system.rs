@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    alert::{
-        Activity, Alert, EpisodeId, MessageId, Reason, Subject, SystemFinding, SystemKind,
-    },
+    alert::{Activity, Alert, EpisodeId, MessageId, Reason, Subject, SystemFinding, SystemKind},
     rules::Severity,
     units::EventTime,
 };

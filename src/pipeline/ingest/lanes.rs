@@ -7,39 +7,37 @@ use super::{
     output::Positions,
 };
 use crate::{
-    config::IngestConfig,
-    event::batch::SourcePartition,
-    kafka::group::TopicPartition,
+    config::IngestConfig, event::batch::SourcePartition, kafka::group::TopicPartition,
     metrics::LagMetrics,
 };
 
 /// A source partition that is assigned to this member.
 #[derive(Debug)]
-pub struct Source {
+pub(super) struct Source {
     /// Its lane; another assignment of the same partition has another.
-    pub lane: LaneId,
+    pub(super) lane: LaneId,
     /// Index of its input.
-    pub input: usize,
+    pub(super) input: usize,
     /// Topic.
-    pub topic: String,
+    pub(super) topic: String,
     /// Partition.
-    pub partition: i32,
+    pub(super) partition: i32,
     /// Offset after the record taken last.
-    pub next: i64,
+    pub(super) next: i64,
     /// Offset up to which everything is acknowledged.
-    pub safe: i64,
+    pub(super) safe: i64,
     /// Broker timestamp of the record taken last.
-    pub timestamp_ms: Option<i64>,
+    pub(super) timestamp_ms: Option<i64>,
     /// Next offset at the broker, as last reported.
-    pub end: Option<i64>,
+    pub(super) end: Option<i64>,
     /// Its lag.
-    pub lag: LagMetrics,
+    pub(super) lag: LagMetrics,
 }
 
 /// All of them, and the records they hold.
-pub struct Lanes<M> {
+pub(super) struct Lanes<M> {
     /// Held records and their order.
-    pub merge: Merge<M>,
+    pub(super) merge: Merge<M>,
     /// By lane, ascending.
     sources: Vec<Source>,
     /// By topic, then by partition number.
@@ -48,7 +46,7 @@ pub struct Lanes<M> {
 
 impl<M> Lanes<M> {
     /// None yet.
-    pub fn new(config: &IngestConfig) -> Self {
+    pub(super) fn new(config: &IngestConfig) -> Self {
         let drift_ms = i64::try_from(config.max_drift.as_millis()).unwrap_or(i64::MAX);
         Self {
             merge: Merge::new(drift_ms, config.hold_bytes),
@@ -58,7 +56,7 @@ impl<M> Lanes<M> {
     }
 
     /// A partition was assigned; reading starts at `next`.
-    pub fn open(
+    pub(super) fn open(
         &mut self,
         (topic, partition): &TopicPartition,
         input: usize,
@@ -92,7 +90,7 @@ impl<M> Lanes<M> {
     }
 
     /// A partition was revoked; what it holds is forgotten.
-    pub fn close(&mut self, partition: &TopicPartition) {
+    pub(super) fn close(&mut self, partition: &TopicPartition) {
         let Some(lane) = self.lane(&partition.0, partition.1) else { return };
         self.merge.close(lane);
         self.sources.retain(|source| source.lane != lane);
@@ -109,39 +107,39 @@ impl<M> Lanes<M> {
     }
 
     /// Every source partition.
-    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Source> {
         self.sources.iter()
     }
 
     /// Every source partition.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Source> {
         self.sources.iter_mut()
     }
 
     /// True when none is assigned.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.sources.is_empty()
     }
 
     /// The source partition of a lane.
-    pub fn get_mut(&mut self, lane: LaneId) -> Option<&mut Source> {
+    pub(super) fn get_mut(&mut self, lane: LaneId) -> Option<&mut Source> {
         let index = self.sources.binary_search_by_key(&lane, |source| source.lane).ok()?;
         self.sources.get_mut(index)
     }
 
     /// The source partition with this name.
-    pub fn find_mut(&mut self, topic: &str, partition: i32) -> Option<&mut Source> {
+    pub(super) fn find_mut(&mut self, topic: &str, partition: i32) -> Option<&mut Source> {
         let lane = self.lane(topic, partition)?;
         self.get_mut(lane)
     }
 
     /// How far all have come.
-    pub fn positions(&self) -> Positions {
+    pub(super) fn positions(&self) -> Positions {
         self.sources.iter().map(|source| (source.lane, source.next)).collect()
     }
 
     /// Notes positions that have become safe.
-    pub fn note_safe(&mut self, positions: &Positions) {
+    pub(super) fn note_safe(&mut self, positions: &Positions) {
         for source in &mut self.sources {
             if let Some(offset) = positions.get(&source.lane) {
                 source.safe = *offset;
@@ -150,7 +148,7 @@ impl<M> Lanes<M> {
     }
 
     /// Positions by name, without those of lanes that are gone.
-    pub fn named(&self, positions: &Positions) -> Vec<(TopicPartition, i64)> {
+    pub(super) fn named(&self, positions: &Positions) -> Vec<(TopicPartition, i64)> {
         self.sources
             .iter()
             .filter_map(|source| {
@@ -161,19 +159,19 @@ impl<M> Lanes<M> {
     }
 
     /// Names of lanes.
-    pub fn names(&self, lanes: &[LaneId]) -> Vec<TopicPartition> {
+    pub(super) fn names(&self, lanes: &[LaneId]) -> Vec<TopicPartition> {
         let wanted = self.sources.iter().filter(|source| lanes.contains(&source.lane));
         wanted.map(|source| (source.topic.clone(), source.partition)).collect()
     }
 
     /// Where to go back to.
-    pub fn safe_positions(&self) -> Vec<(TopicPartition, i64)> {
+    pub(super) fn safe_positions(&self) -> Vec<(TopicPartition, i64)> {
         let at = |source: &Source| ((source.topic.clone(), source.partition), source.safe);
         self.sources.iter().map(at).collect()
     }
 
     /// A source partition as rows name it (D1).
-    pub fn source_partition(&self, source: &Source, cluster: &str) -> SourcePartition {
+    pub(super) fn source_partition(&self, source: &Source, cluster: &str) -> SourcePartition {
         SourcePartition {
             cluster: cluster.to_owned(),
             topic: source.topic.clone(),
@@ -187,7 +185,7 @@ impl<M> Lanes<M> {
 impl<'c> Lanes<BorrowedMessage<'c>> {
     /// Puts a record into its lane. One of a partition that is not ours any more is dropped: its
     /// new owner reads it.
-    pub fn hold(&mut self, message: BorrowedMessage<'c>, now_ms: u64) {
+    pub(super) fn hold(&mut self, message: BorrowedMessage<'c>, now_ms: u64) {
         let Some(lane) = self.lane(message.topic(), message.partition()) else { return };
         let bytes = (message.payload_len() + message.key_len()) as u64 + RECORD_OVERHEAD_BYTES;
         self.merge.push(lane, message, bytes, now_ms);

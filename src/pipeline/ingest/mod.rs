@@ -330,8 +330,7 @@ impl<'c> Ingest<'c> {
                 continue;
             }
             debug!(?names, pause, "input partitions throttled");
-            let done =
-                if pause { self.member.pause(&names) } else { self.member.resume(&names) };
+            let done = if pause { self.member.pause(&names) } else { self.member.resume(&names) };
             if let Err(cause) = done {
                 warn!("{cause}");
             }

@@ -26,21 +26,20 @@ use crate::{
 };
 
 /// Rows buffered before they are written into messages, over all partitions of the events topic.
-pub const ROWS_MAX: usize = 32 * 1024;
+pub(super) const ROWS_MAX: usize = 32 * 1024;
 /// Bytes of raw records behind the rows of one flush. Texts of a row come from its record, and a
 /// row takes about 100 bytes besides, so a message stays below
 /// [`crate::kafka::client::MESSAGE_BYTES_MAX`] even if every row goes to one partition.
-pub const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of dead letters buffered before a flush.
 const LETTER_BYTES_MAX: usize = 1024 * 1024;
 
-const _: () =
-    assert!(RAW_BYTES_MAX + ROWS_MAX * 100 <= crate::kafka::client::MESSAGE_BYTES_MAX);
+const _: () = assert!(RAW_BYTES_MAX + ROWS_MAX * 100 <= crate::kafka::client::MESSAGE_BYTES_MAX);
 
 /// An input topic and what reads it.
-pub struct InputState {
+pub(super) struct InputState {
     /// As configured.
-    pub input: Input,
+    pub(super) input: Input,
     decoder: Box<dyn Decoder>,
     metrics: InputMetrics,
     counts: InputCounts,
@@ -48,45 +47,45 @@ pub struct InputState {
 
 impl InputState {
     /// With a decoder of its own.
-    pub fn new(input: Input, shared: &Shared) -> Self {
+    pub(super) fn new(input: Input, shared: &Shared) -> Self {
         let metrics = shared.metrics.input(&input.topic);
         let decoder = input.format.decoder();
         Self { input, decoder, metrics, counts: InputCounts::default() }
     }
 
     /// Moves what was counted into the metrics.
-    pub fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.metrics.add(&mut self.counts);
     }
 }
 
 /// One record, borrowed from librdkafka.
-pub struct Record<'a> {
+pub(super) struct Record<'a> {
     /// Its partition.
-    pub partition: i32,
+    pub(super) partition: i32,
     /// Its offset.
-    pub offset: i64,
+    pub(super) offset: i64,
     /// Its key.
-    pub key: Option<&'a [u8]>,
+    pub(super) key: Option<&'a [u8]>,
     /// Its value.
-    pub payload: Option<&'a [u8]>,
+    pub(super) payload: Option<&'a [u8]>,
     /// Its own headers.
-    pub headers: Vec<(&'a str, &'a [u8])>,
+    pub(super) headers: Vec<(&'a str, &'a [u8])>,
     /// Broker timestamp, ms.
-    pub timestamp_ms: Option<i64>,
+    pub(super) timestamp_ms: Option<i64>,
 }
 
 /// What one record was found to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub(super) struct Taken {
     /// Greatest event time of its events.
-    pub newest: Option<EventTime>,
+    pub(super) newest: Option<EventTime>,
     /// A flood of dead letters began with it.
-    pub flood: bool,
+    pub(super) flood: bool,
 }
 
 /// See the module.
-pub struct Session {
+pub(super) struct Session {
     router: Router,
     sources: HashMap<LaneId, SourceId>,
     /// Messages made before the flush because a single record had very many rows.
@@ -98,7 +97,7 @@ pub struct Session {
 
 impl Session {
     /// Begins with nothing buffered and no source known.
-    pub fn new(shared: &Shared, routes: Vec<GroupBy>, partitions: u32) -> Self {
+    pub(super) fn new(shared: &Shared, routes: Vec<GroupBy>, partitions: u32) -> Self {
         Self {
             router: Router::new(RouterSpec {
                 routes,
@@ -116,13 +115,13 @@ impl Session {
     }
 
     /// Makes a source partition known under its lane.
-    pub fn add_source(&mut self, lane: LaneId, source: &SourcePartition) {
+    pub(super) fn add_source(&mut self, lane: LaneId, source: &SourcePartition) {
         let id = self.router.source(source);
         self.sources.insert(lane, id);
     }
 
     /// Decodes a record; its events are buffered, or it is ignored, or it becomes a dead letter.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         lane: LaneId,
         state: &mut InputState,
@@ -208,7 +207,7 @@ impl Session {
 
     /// True when so much is buffered that it must be written now.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.router.rows() >= ROWS_MAX
             || self.raw_bytes >= RAW_BYTES_MAX
             || self.letter_bytes >= LETTER_BYTES_MAX
@@ -216,7 +215,7 @@ impl Session {
     }
 
     /// Everything buffered, as messages.
-    pub fn flush(&mut self) -> (Vec<Routed>, Vec<(usize, DeadLetter)>) {
+    pub(super) fn flush(&mut self) -> (Vec<Routed>, Vec<(usize, DeadLetter)>) {
         make_messages(&mut self.router, &mut self.early);
         self.raw_bytes = 0;
         self.letter_bytes = 0;
@@ -224,7 +223,7 @@ impl Session {
     }
 
     /// Time marks for every events partition (W6).
-    pub fn mark(&self, at: EventTime, lanes: impl Iterator<Item = LaneId>) -> Vec<Routed> {
+    pub(super) fn mark(&self, at: EventTime, lanes: impl Iterator<Item = LaneId>) -> Vec<Routed> {
         let sources: Vec<SourceId> =
             lanes.filter_map(|lane| self.sources.get(&lane).copied()).collect();
         let mut marks = Vec::new();
@@ -237,7 +236,7 @@ impl Session {
 
     /// The router, for its statistics.
     #[must_use]
-    pub fn router(&self) -> &Router {
+    pub(super) fn router(&self) -> &Router {
         &self.router
     }
 }
@@ -250,15 +249,15 @@ fn make_messages(router: &mut Router, out: &mut Vec<Routed>) {
 
 /// What dead letters may cost.
 #[derive(Debug)]
-pub struct LetterLimits {
+pub(super) struct LetterLimits {
     /// Longest value kept.
-    pub keep_bytes: usize,
+    pub(super) keep_bytes: usize,
     /// Values a second.
-    pub flood: FloodLimit,
+    pub(super) flood: FloodLimit,
     /// Bytes left out of values that were cut.
-    pub cut_bytes: u64,
+    pub(super) cut_bytes: u64,
     /// Letters without a value because of a flood.
-    pub bodiless: u64,
+    pub(super) bodiless: u64,
 }
 
 impl LetterLimits {

@@ -17,12 +17,12 @@ use crate::{
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(1);
 /// Inputs at their end for this long get a time mark, and another one each time it passes (W6).
-pub const MARK_AFTER: Duration = Duration::from_secs(10);
+pub(super) const MARK_AFTER: Duration = Duration::from_secs(10);
 /// Scope of the dead-letter flood alert.
 const FLOOD_SCOPE: &str = "dead-letter";
 
 /// Metrics of ingest, and when what is due.
-pub struct Upkeep {
+pub(super) struct Upkeep {
     round_at: Instant,
     /// Since when every input has been at its end.
     at_end_since: Option<Instant>,
@@ -37,7 +37,7 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    pub fn new(shared: &Shared) -> Self {
+    pub(super) fn new(shared: &Shared) -> Self {
         let metrics = &shared.metrics;
         Self {
             round_at: Instant::now(),
@@ -54,13 +54,13 @@ impl Upkeep {
     }
 
     /// A router that has counted nothing yet took over.
-    pub fn new_session(&mut self, shared: &Shared) {
+    pub(super) fn new_session(&mut self, shared: &Shared) {
         self.routes = shared.metrics.routes();
         self.catalog = catalog(shared);
     }
 
     /// A message goes out.
-    pub fn batch(&self, routed: &Routed) {
+    pub(super) fn batch(&self, routed: &Routed) {
         self.routes.batch(routed.route, routed.payload.len() as u64);
     }
 }
@@ -154,7 +154,8 @@ impl Ingest<'_> {
 
     /// Writes a time mark when every input has been at its end for long enough (W6).
     fn mark_time(&mut self) -> Result<(), Failure> {
-        let ended = |source: &super::lanes::Source| source.end.is_some_and(|end| source.next >= end);
+        let ended =
+            |source: &super::lanes::Source| source.end.is_some_and(|end| source.next >= end);
         let at_end = !self.lanes.is_empty()
             && self.lanes.merge.is_empty()
             && self.dirty_since.is_none()
@@ -178,7 +179,7 @@ impl Ingest<'_> {
 }
 
 /// A flood of dead letters began: from here on only headers are kept.
-pub fn flood_begins(shared: &Shared) {
+pub(super) fn flood_begins(shared: &Shared) {
     let limit = shared.config.dead_letter.bytes_per_second;
     info!(limit, "dead letters come faster than their limit");
     shared.publisher.raise(Condition {
