@@ -12,10 +12,10 @@ pub mod detect;
 pub mod ingest;
 pub mod publish;
 mod reload;
-pub mod status;
 pub mod system;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -28,10 +28,11 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
-use self::{publish::Publisher, status::Status};
+use self::publish::Publisher;
 use crate::{
     config::Config,
     event::GroupBy,
+    http::{self, BuildInfo, Health, STARTING, Service},
     kafka::topics::{Cluster, Topics},
     metrics::{Metrics, Role},
     rules::{RuleSet, compile::compile},
@@ -40,6 +41,23 @@ use crate::{
 /// Key of the hash of group keys. It decides partitions and slots and outlives every process, so
 /// it never changes.
 pub const SEED: (u64, u64) = (0x7368_6172_6564_2d6e, 0x6f74_6869_6e67_2d31);
+/// A loop that has not come round for this long is stuck; longer than any single call it makes.
+pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// Why a role is not ready, as `/readyz` keeps it apart.
+pub mod cause {
+    /// The broker does not answer.
+    pub const BROKER: &str = "broker";
+    /// The group has not assigned partitions yet.
+    pub const ASSIGNMENT: &str = "assignment";
+    /// What was there at the assignment is not applied yet.
+    pub const CATCH_UP: &str = "catch_up";
+    /// A delivery failed.
+    pub const WRITING: &str = "writing";
+    /// The process was told to stop.
+    pub const STOPPING: &str = "stopping";
+}
+
 /// Between two attempts to reach the broker at start.
 const RETRY_AFTER: Duration = Duration::from_secs(3);
 
@@ -52,7 +70,7 @@ pub struct Shared {
     /// Of the process.
     pub metrics: Arc<Metrics>,
     /// For the probes.
-    pub status: Arc<Status>,
+    pub health: Arc<Health>,
     /// In force.
     pub rules: ArcSwap<RuleSet>,
     /// To the alert topic.
@@ -65,6 +83,13 @@ impl Shared {
     #[must_use]
     pub fn routes(&self) -> Vec<GroupBy> {
         self.rules.load().routes()
+    }
+
+    /// A role has joined its group and has no partitions yet.
+    fn wait_for_assignment(&self, role: Role) {
+        let why = "waiting for an assignment from the group";
+        self.health.not_ready(role, cause::ASSIGNMENT, why);
+        self.health.ready(role, STARTING);
     }
 
     /// True once the process was told to stop.
@@ -129,7 +154,7 @@ impl Default for Options {
 /// A pipeline that runs. Dropping it stops it without waiting for a verdict.
 pub struct Handle {
     metrics: Arc<Metrics>,
-    status: Arc<Status>,
+    health: Arc<Health>,
     stop: Arc<Stop>,
     main: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -143,8 +168,8 @@ impl Handle {
 
     /// What the probes say.
     #[must_use]
-    pub fn status(&self) -> &Arc<Status> {
-        &self.status
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// The wish to stop, for a signal handler.
@@ -164,7 +189,7 @@ impl Handle {
     pub fn wait_ready(&self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         while Instant::now() < until && !self.is_finished() {
-            if self.status.not_ready().is_empty() {
+            if self.health.reasons().is_empty() {
                 return true;
             }
             thread::sleep(Duration::from_millis(10));
@@ -219,16 +244,24 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 pub fn start(config: Config, options: Options) -> anyhow::Result<Handle> {
     let metrics = Arc::new(Metrics::new());
     let roles = roles(&config);
-    let status = Arc::new(Status::new(&roles));
+    let health = Arc::new(Health::new(roles.clone()));
     let stop = Arc::new(Stop::default());
+    let ended = Arc::new(AtomicBool::new(false));
     if options.http {
-        serve_http(&config, &metrics, &status)?;
+        let service = Service {
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            build: BuildInfo::current(),
+        };
+        serve_http(config.http.listen, service, Arc::clone(&ended))?;
     }
-    let parts = (Arc::clone(&metrics), Arc::clone(&status), Arc::clone(&stop));
-    let main = thread::Builder::new()
-        .name("pipeline".to_owned())
-        .spawn(move || supervise(config, &roles, parts.0, parts.1, parts.2))?;
-    Ok(Handle { metrics, status, stop, main: Some(main) })
+    let parts = (Arc::clone(&metrics), Arc::clone(&health), Arc::clone(&stop));
+    let main = thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
+        let outcome = supervise(config, &roles, parts.0, parts.1, parts.2);
+        ended.store(true, Ordering::Release);
+        outcome
+    })?;
+    Ok(Handle { metrics, health, stop, main: Some(main) })
 }
 
 fn roles(config: &Config) -> Vec<Role> {
@@ -247,16 +280,17 @@ fn supervise(
     config: Config,
     roles: &[Role],
     metrics: Arc<Metrics>,
-    status: Arc<Status>,
+    health: Arc<Health>,
     stop: Arc<Stop>,
 ) -> anyhow::Result<()> {
-    let Some(cluster) = find_topics(&config, &status, &stop)? else { return Ok(()) };
+    let Some(cluster) = find_topics(&config, roles, &health, &stop)? else { return Ok(()) };
     let rules = Arc::new(compile(&config.rules));
     metrics.rules_in_force(&rules, clock::now());
+    health.set_rules_revision(&rules.revision);
     metrics.window_memory_limit.set(exact(config.detect.memory_limit));
     let publisher = Publisher::new(&config, Arc::clone(&metrics))?;
     let rules = ArcSwap::new(rules);
-    let shared = Arc::new(Shared { config, cluster, metrics, status, rules, publisher, stop });
+    let shared = Arc::new(Shared { config, cluster, metrics, health, rules, publisher, stop });
     let reload = reload::watch(&shared)?;
     let mut threads = Vec::new();
     for role in roles {
@@ -302,20 +336,25 @@ fn supervise(
 }
 
 /// Waits for the broker and puts the topics in order; none when told to stop meanwhile.
-fn find_topics(config: &Config, status: &Status, stop: &Stop) -> anyhow::Result<Option<Cluster>> {
+fn find_topics(
+    config: &Config,
+    roles: &[Role],
+    health: &Health,
+    stop: &Stop,
+) -> anyhow::Result<Option<Cluster>> {
     let topics = Topics::new(config)?;
     while !stop.requested() {
-        for role in Role::ALL {
-            status.beat(role);
-        }
         match topics.ensure() {
             Ok(cluster) => {
                 cluster.warnings.iter().for_each(|warning| warn!("{warning}"));
+                roles.iter().for_each(|role| health.ready(*role, cause::BROKER));
                 return Ok(Some(cluster));
             }
             Err(cause) if cause.is_transient() => {
                 warn!("{cause}; trying again in {} s", RETRY_AFTER.as_secs());
-                status.all_waiting(&cause.to_string());
+                for role in roles {
+                    health.not_ready(*role, cause::BROKER, cause.to_string());
+                }
                 stop.sleep(RETRY_AFTER);
             }
             Err(cause) => return Err(cause.into()),
@@ -361,10 +400,20 @@ async fn signal() -> std::io::Result<()> {
     Ok(())
 }
 
-fn serve_http(
-    _config: &Config,
-    _metrics: &Arc<Metrics>,
-    _status: &Arc<Status>,
-) -> anyhow::Result<()> {
+/// Opens the port before anything else starts, then serves it until the pipeline has ended.
+fn serve_http(listen: SocketAddr, service: Service, ended: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime.block_on(http::bind(listen))?;
+    info!(address = %listener.local_addr()?, "probes and metrics are served");
+    thread::Builder::new().name("http".to_owned()).spawn(move || {
+        let end = async {
+            while !ended.load(Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if let Err(cause) = runtime.block_on(http::serve(listener, service, end)) {
+            error!("probes and metrics are no longer served: {cause}");
+        }
+    })?;
     Ok(())
 }

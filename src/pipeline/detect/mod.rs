@@ -29,7 +29,7 @@ use self::{
     feed::{Feed, Pressure, ring},
     worker::{Job, Worker},
 };
-use super::{Shared, clock, system::Condition};
+use super::{STUCK_AFTER, Shared, cause, clock, system::Condition};
 use crate::{
     alert::SystemKind,
     kafka::{
@@ -60,7 +60,7 @@ pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     let config = &shared.config;
     let group = format!("{}-detect", config.kafka.group_id);
     let member = Member::join(&config.kafka, "detect", &group, &[&config.topics.events])?;
-    shared.status.waiting(Role::Detect, "waiting for an assignment from the group");
+    shared.wait_for_assignment(Role::Detect);
     let outcome = Detect::new(shared, &member)?.run();
     if !member.leave(shared.deadline()) {
         warn!("detect did not leave its group in time; the group will notice by itself");
@@ -131,8 +131,9 @@ impl<'c> Detect<'c> {
     }
 
     fn run(mut self) -> anyhow::Result<()> {
+        let heart = self.shared.health.heartbeat("detect", STUCK_AFTER);
         while !self.shared.stopping() {
-            self.shared.status.beat(Role::Detect);
+            heart.beat();
             self.fetch()?;
             self.rebalance()?;
             self.relieve();
@@ -209,6 +210,8 @@ impl<'c> Detect<'c> {
         self.member.assign(&positions)?;
         self.ready = false;
         self.joined = true;
+        self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, "catching up");
+        self.shared.health.ready(Role::Detect, cause::ASSIGNMENT);
         for (partition, first, goal) in goals {
             self.epoch += 1;
             let progress = Arc::new(AtomicI64::new(first));
@@ -388,10 +391,10 @@ impl<'c> Detect<'c> {
         let behind: i64 = self.partitions.values().map(Assigned::behind).sum();
         if behind == 0 {
             self.ready = true;
-            self.shared.status.ready(Role::Detect);
+            self.shared.health.ready(Role::Detect, cause::CATCH_UP);
         } else {
             let why = format!("catching up, {behind} messages behind the start");
-            self.shared.status.waiting(Role::Detect, &why);
+            self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, why);
         }
     }
 
@@ -417,7 +420,6 @@ impl<'c> Detect<'c> {
             hand.feed.push(Job::Stop);
         }
         while self.hands.iter().any(|hand| !hand.thread.is_finished()) {
-            self.shared.status.beat(Role::Detect);
             for hand in &mut self.hands {
                 hand.feed.pressure();
             }

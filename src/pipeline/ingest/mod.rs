@@ -36,9 +36,10 @@ use self::{
     session::{InputState, LetterLimits, Record, Session},
     upkeep::Upkeep,
 };
-use super::{Shared, clock};
+use super::{STUCK_AFTER, Shared, cause, clock};
 use crate::{
     event::GroupBy,
+    http::STARTING,
     kafka::{
         Error,
         group::{Member, Polled, Rebalance},
@@ -72,16 +73,15 @@ pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
         config.inputs.iter().filter(|i| !i.keyed).map(|i| i.topic.as_str()).collect();
     if topics.is_empty() {
         // Every input is keyed: detect reads it, and there is nothing to re-key.
-        shared.status.ready(Role::Ingest);
+        shared.health.ready(Role::Ingest, STARTING);
         while !shared.stopping() {
-            shared.status.beat(Role::Ingest);
             std::thread::sleep(IDLE_POLL);
         }
         return Ok(());
     }
     let group = format!("{}-ingest", config.kafka.group_id);
     let member = Member::join(&config.kafka, "ingest", &group, &topics)?;
-    shared.status.waiting(Role::Ingest, "waiting for an assignment from the group");
+    shared.wait_for_assignment(Role::Ingest);
     let outcome = Ingest::new(shared, &member)?.run();
     if !member.leave(shared.deadline()) {
         warn!("ingest did not leave its group in time; the group will notice by itself");
@@ -139,8 +139,9 @@ impl<'c> Ingest<'c> {
     }
 
     fn run(mut self) -> anyhow::Result<()> {
+        let heart = self.shared.health.heartbeat("ingest", STUCK_AFTER);
         while !self.shared.stopping() {
-            self.shared.status.beat(Role::Ingest);
+            heart.beat();
             self.fetch()?;
             self.rebalance()?;
             let worked = self.take_records().and_then(|()| self.write());
@@ -221,6 +222,7 @@ impl<'c> Ingest<'c> {
         self.output.serve(Duration::ZERO, self.shared)?;
         if let Some(positions) = self.output.safe() {
             self.note_safe(positions);
+            self.shared.health.ready(Role::Ingest, cause::WRITING);
         }
         if self.committed_at.elapsed() >= COMMIT_EVERY {
             self.commit(false);
@@ -292,7 +294,8 @@ impl<'c> Ingest<'c> {
     /// the last offsets that are safe and begins anew (D1).
     fn rewind(&mut self, failure: &Failure) -> Result<(), Error> {
         error!("writing failed; going back to the last acknowledged offsets: {}", failure.0);
-        self.shared.status.waiting(Role::Ingest, &format!("writing failed: {}", failure.0));
+        let reason = format!("writing failed: {}", failure.0);
+        self.shared.health.not_ready(Role::Ingest, cause::WRITING, reason);
         self.output.purge();
         self.output = Output::new(self.shared)?;
         self.safe.clear();
@@ -318,7 +321,6 @@ impl<'c> Ingest<'c> {
         if !paused.is_empty() {
             self.member.resume(&paused)?;
         }
-        self.shared.status.ready(Role::Ingest);
         Ok(())
     }
 

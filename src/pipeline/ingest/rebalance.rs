@@ -18,7 +18,7 @@ use crate::{
         group::{Rebalance, TopicPartition},
     },
     metrics::Role,
-    pipeline::system::Condition,
+    pipeline::{cause, system::Condition},
     rules::Severity,
 };
 
@@ -70,7 +70,7 @@ impl Ingest<'_> {
         }
         info!(partitions = partitions.len(), "ingest was assigned partitions");
         self.new_session(self.shared.routes());
-        self.shared.status.ready(Role::Ingest);
+        self.shared.health.ready(Role::Ingest, cause::ASSIGNMENT);
         Ok(())
     }
 
@@ -91,9 +91,6 @@ impl Ingest<'_> {
         }
         self.member.release(partitions);
         info!(partitions = partitions.len(), "ingest let partitions go");
-        if self.lanes.is_empty() && !self.shared.stopping() {
-            self.shared.status.waiting(Role::Ingest, "no input partitions are assigned");
-        }
         if lost && self.dirty_since.is_some() {
             self.flush_or_rewind()?;
         }
