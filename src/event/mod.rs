@@ -11,9 +11,15 @@ pub mod catalog;
 pub mod context;
 pub mod decode;
 pub mod group;
+pub mod draft;
 pub mod identity;
+pub mod json;
 pub mod route;
+pub mod time;
 pub mod trino;
+
+#[cfg(test)]
+mod testing;
 
 use std::borrow::Cow;
 
