@@ -40,12 +40,7 @@ impl Filter {
 
     /// Decides the row where the context alone could not.
     #[must_use]
-    pub fn matches_row(
-        &self,
-        _context: &Context,
-        _object: Option<usize>,
-        _row: RowFields<'_>,
-    ) -> bool {
+    pub fn matches_row(&self, _context: &Context, _object: Option<usize>, _row: RowFields<'_>) -> bool {
         true
     }
 }
