@@ -17,7 +17,7 @@ use crate::{
         batch::{Batch, BatchError, SourcePartition},
         catalog::Catalog,
         identity::Identity,
-        route::{Routed, Router, RouterSpec, RouterStats, SourceId},
+        route::{Routed, Router, RouterSpec, RouterStats, SEED, SourceId},
     },
     rules::RuleSet,
     units::{EventTime, KeyHash, Offset, Partition},
