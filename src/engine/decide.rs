@@ -5,7 +5,7 @@ use crate::{
         Activity, Alert, EpisodeId, Evidence, MessageId, Reason, RuleFinding, Subject,
         SystemFinding, SystemKind, WindowReading,
     },
-    event::GroupBy,
+    event::{GroupBy, RowsQuality},
     rules::{Limit, Measure, Meter, RowFields, Severity},
     units::{EventTime, Tick},
 };
@@ -52,19 +52,22 @@ impl Engine {
                 Measure::Bytes => batch.bytes(row),
                 Measure::Queries => Some(1),
             };
-            let Some(amount) = amount else {
-                self.stats.unknown_counts += 1;
-                continue;
-            };
+            // Unknown is not 0: rules on queries meet it, and it is counted below.
+            let Some(amount) = amount else { continue };
             matched = true;
             counted |= self.charge(&Cause { message: *message, row, at }, charge.meter, amount);
+        }
+        match self.contexts.context(self.context_id(batch, row)).rows_quality {
+            RowsQuality::Exact => {}
+            RowsQuality::UpperBound => self.stats.upper_bounds += 1,
+            RowsQuality::Unknown => self.stats.unknown_counts += 1,
         }
         counted || !matched
     }
 
     fn matches_row(&self, message: &Message<'_>, row: usize, meter: usize) -> bool {
         let batch = message.batch;
-        let context = self.context_ids[batch.contexts().id(row).unwrap_or_default()];
+        let context = self.context_id(batch, row);
         let object = usize::from(batch.position(row).object);
         let object = (batch.route() == GroupBy::Object).then_some(object);
         let fields = RowFields {
@@ -102,8 +105,7 @@ impl Engine {
         estimated: bool,
     ) {
         let Cause { message: Message { batch, .. }, row, at } = *cause;
-        let context = self.context_ids[batch.contexts().id(row).unwrap_or_default()];
-        let context = self.contexts.context(context);
+        let context = self.contexts.context(self.context_id(batch, row));
         let sight = Sight { batch, row, at, amount, context, estimated };
         let before = counts.hi.iter().copied().max().unwrap_or(0).saturating_sub(amount);
         if !self.near.see(meter, batch.key_hash(row), &sight, before) {
@@ -165,7 +167,7 @@ impl Engine {
         } else if escalated {
             Some(Reason::Escalated)
         } else {
-            self.update_reason(&episode, rules, counts, cause.at)
+            update_reason(&episode, rules, counts, cause.at)
         };
         if let Some(reason) = reason {
             self.publish(episode_key, &mut episode, reason, counts, cause.message.broker_time);
@@ -192,27 +194,6 @@ impl Engine {
             published_at: at,
             ordinal: 0,
             due: at.tick(),
-        }
-    }
-
-    /// An update is due when `hi` of a crossed window has doubled, or after 24 h of event time (D3).
-    fn update_reason(
-        &self,
-        episode: &Episode,
-        meter: &Meter,
-        counts: &Counts,
-        at: EventTime,
-    ) -> Option<Reason> {
-        let doubled = episode.crossed.iter().any(|crossed| {
-            let hi = counts.hi[meter.limits[crossed.limit].window];
-            hi >= crossed.published_hi.saturating_mul(2)
-        });
-        if doubled {
-            Some(Reason::Doubled)
-        } else if at >= episode.published_at.plus_millis(ONGOING_MS) {
-            Some(Reason::Ongoing)
-        } else {
-            None
         }
     }
 
@@ -354,7 +335,7 @@ impl Engine {
                 message: message.to_owned(),
                 details: vec![
                     ("memory_limit_bytes", self.options.memory_limit.to_string()),
-                    ("keys", self.keys().to_string()),
+                    ("keys_evicted", self.budget.evicted().to_string()),
                 ],
             }),
             severity: Severity::High,
@@ -379,4 +360,24 @@ pub(super) fn due(episode: &Episode, meter: &Meter) -> Tick {
         Tick(crossed.until.0.saturating_add(span.secs()))
     });
     closes.max().unwrap_or(episode.due)
+}
+
+/// An update is due when `hi` of a crossed window has doubled, or after 24 h of event time (D3).
+fn update_reason(
+    episode: &Episode,
+    meter: &Meter,
+    counts: &Counts,
+    at: EventTime,
+) -> Option<Reason> {
+    let doubled = episode.crossed.iter().any(|crossed| {
+        let hi = counts.hi[meter.limits[crossed.limit].window];
+        hi >= crossed.published_hi.saturating_mul(2)
+    });
+    if doubled {
+        Some(Reason::Doubled)
+    } else if at >= episode.published_at.plus_millis(ONGOING_MS) {
+        Some(Reason::Ongoing)
+    } else {
+        None
+    }
 }

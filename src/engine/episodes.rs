@@ -66,7 +66,6 @@ impl Episodes {
         self.open.len()
     }
 
-
     /// Takes an episode out to work on it; [`Self::put`] brings it back.
     pub(super) fn take(&mut self, key: EpisodeKey) -> Option<Episode> {
         let episode = self.open.remove(&key)?;

@@ -18,6 +18,7 @@ pub(super) struct Counts {
 
 /// What adding to a key did.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(super) struct Charged {
     /// Near a limit in some window.
     pub(super) near: bool,

@@ -32,7 +32,7 @@ use crate::{
     alert::{Alert, MessageId},
     event::batch::Batch,
     offsets::Applied,
-    rules::RuleSet,
+    rules::{GroupBy, RuleSet},
     units::{EventTime, Partition},
     window::Budget,
 };
@@ -153,9 +153,12 @@ impl Engine {
 
     /// What the rules charge for a row: meters whose filter its context passes.
     fn charges(&self, batch: &Batch, row: usize) -> &[Charge] {
-        let context = batch.contexts().id(row).unwrap_or_default();
         let object = usize::from(batch.position(row).object);
-        self.contexts.charges(self.context_ids[context], batch.route(), object)
+        self.contexts.charges(self.context_id(batch, row), batch.route(), object)
+    }
+
+    fn context_id(&self, batch: &Batch, row: usize) -> u32 {
+        self.context_ids[batch.contexts().id(row).unwrap_or_default()]
     }
 
     fn prefetch(&self, batch: &Batch, rows: std::ops::Range<usize>) {
@@ -239,16 +242,22 @@ impl Engine {
         self.time.now()
     }
 
-    /// Keys with counts, over all meters.
+    /// Keys with counts; of several meters with this grouping the one that holds the most.
     #[must_use]
-    pub fn keys(&self) -> usize {
-        self.meters.iter().map(MeterState::keys).sum()
+    pub fn keys(&self, group_by: GroupBy) -> usize {
+        self.most(group_by, MeterState::keys)
     }
 
-    /// Keys near a limit, over all meters.
+    /// Keys near a limit; of several meters with this grouping the one that holds the most.
     #[must_use]
-    pub fn promoted(&self) -> usize {
-        self.meters.iter().map(MeterState::promoted).sum()
+    pub fn promoted(&self, group_by: GroupBy) -> usize {
+        self.most(group_by, MeterState::promoted)
+    }
+
+    fn most(&self, group_by: GroupBy, count: impl Fn(&MeterState) -> usize) -> usize {
+        let meters = self.rules.meters.iter().zip(&self.meters);
+        let grouped = meters.filter(|(meter, _)| meter.group_by == group_by);
+        grouped.map(|(_, state)| count(state)).max().unwrap_or(0)
     }
 
     /// Open episodes.

@@ -15,8 +15,10 @@ pub struct Stats {
     pub late_for_window: u64,
     /// Rows whose event time was moved back to broker time plus skew (W4).
     pub clamped: u64,
-    /// Rows with an unknown row count that a meter of rows could not count.
+    /// Rows whose record count the source lost.
     pub unknown_counts: u64,
+    /// Rows whose record count is an upper bound.
+    pub upper_bounds: u64,
     /// Keys that came near a limit.
     pub promotions: u64,
     /// Events matched by meter, as the rule set orders them.

@@ -236,31 +236,26 @@ impl Dictionary {
     /// Appends a text whose hash the caller has already.
     fn push(&mut self, text: &str, hash: u64) {
         let (ends, bytes) = (&self.ends, &self.bytes);
-        let found =
+        let known =
             self.table.find(hash, |&(known, id)| known == hash && text_of(ends, bytes, id) == text);
-        let id = if let Some(&(_, id)) = found {
-            id
-        } else {
-            let id = self.append(text);
-            self.table.insert_unique(hash, (hash, id), |&(hash, _)| hash);
-            id
-        };
-        self.ids.push(id);
-        self.valid.push(true);
+        let known = known.map(|&(_, id)| id);
+        self.push_id(known, text, hash);
     }
 
     /// Appends a text that is known by a number of its own: equal numbers are equal texts.
     fn push_unique(&mut self, text: &str, number: u32) {
         // Spreads small numbers over the table (Fibonacci hashing, Knuth 6.4).
         let hash = (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let id = match self.table.find(hash, |&(known, _)| known == hash) {
-            Some(&(_, id)) => id,
-            None => {
-                let id = self.append(text);
-                self.table.insert_unique(hash, (hash, id), |&(hash, _)| hash);
-                id
-            }
-        };
+        let known = self.table.find(hash, |&(known, _)| known == hash).map(|&(_, id)| id);
+        self.push_id(known, text, hash);
+    }
+
+    fn push_id(&mut self, known: Option<u32>, text: &str, hash: u64) {
+        let id = known.unwrap_or_else(|| {
+            let id = self.append(text);
+            self.table.insert_unique(hash, (hash, id), |&(hash, _)| hash);
+            id
+        });
         self.ids.push(id);
         self.valid.push(true);
     }

@@ -193,7 +193,7 @@ impl Router {
         let row = Row {
             key,
             key_hash,
-            principal: (!by_principal).then(|| (principal, origin.principal_hash)),
+            principal: (!by_principal).then_some((principal, origin.principal_hash)),
             written: (written != principal).then_some(written),
             context: (origin.context, &self.contexts.entries[origin.context as usize].json),
             source: origin.source.0,
