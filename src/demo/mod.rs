@@ -5,8 +5,11 @@
 
 pub mod calendar;
 pub mod chance;
+pub mod files;
+pub mod journal;
 pub mod limits;
 pub mod organisation;
 pub mod staff;
+pub mod tally;
 pub mod theft;
 pub mod wire;
