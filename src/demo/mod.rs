@@ -5,6 +5,7 @@
 
 pub mod calendar;
 pub mod chance;
+pub mod chart;
 pub mod files;
 pub mod journal;
 pub mod limits;
@@ -12,4 +13,5 @@ pub mod organisation;
 pub mod staff;
 pub mod tally;
 pub mod theft;
+pub mod view;
 pub mod wire;
