@@ -10,6 +10,8 @@ mod merge;
 mod records;
 mod sink;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::{self, Write},
