@@ -12,7 +12,10 @@ use crate::demo::{
     wire,
 };
 
-/// A small organisation that loses everything within three weeks, and its files.
+/// The week of the small organisation; the theft begins with the fourth day.
+const END: Day = Day(7);
+
+/// A small organisation that loses everything within a week, and its files.
 struct Stage {
     folder: tempfile::TempDir,
     events: Vec<Vec<u8>>,
@@ -21,7 +24,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let spec = Spec { people: 70, quiet_days: 7, theft_days: 14, ..Spec::incident(3) };
+        let spec = Spec { people: 62, quiet_days: 3, theft_days: 4, ..Spec::incident(3) };
         let organisation = Organisation::new(spec);
         let staff = organisation.staff().to_vec();
         let insider = staff[usize::from(organisation.theft().insider)].name.clone();
@@ -103,7 +106,7 @@ fn the_insider_is_found_and_nobody_else() {
     assert_eq!(summary.alerts[files::RULE], alerts.len() as u64);
     assert!(summary.matched[files::RULE] > 0 && summary.matched[files::RULE] < summary.read);
     // The new hire has not joined yet; the account of the nightly copy is a principal too.
-    assert_eq!(summary.principals, 70);
+    assert_eq!(summary.principals, 62);
     for alert in &alerts {
         assert_eq!(alert["unmapped"]["exfilwatch"]["key"], stage.insider.as_str());
     }
@@ -112,7 +115,7 @@ fn the_insider_is_found_and_nobody_else() {
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
     let stage = Stage::new();
-    let as_of = Some(Day(40).start());
+    let as_of = Some(Day(END.0 + 40).start());
     let options = ReplayOptions { as_of, ..stage.everything() };
     let run = || {
         let mut out = Vec::new();
@@ -166,7 +169,7 @@ fn episodes_close_only_when_time_is_said_to_have_passed() {
     let stage = Stage::new();
     let without = replay(&stage.everything());
     assert!(!reasons(&without.alerts).contains(&"fell_back"));
-    let later = Some(Day(21 + 70).start());
+    let later = Some(Day(END.0 + 70).start());
     let with = replay(&ReplayOptions { as_of: later, ..stage.everything() });
     assert_eq!(reasons(&with.alerts).last(), Some(&"fell_back"));
     assert_eq!(ids(&with.alerts)[..without.alerts.len()], ids(&without.alerts)[..]);
@@ -175,9 +178,9 @@ fn episodes_close_only_when_time_is_said_to_have_passed() {
 #[test]
 fn events_after_the_time_given_are_moved_back_and_counted() {
     let stage = Stage::new();
-    let as_of = Some(Day(20).start());
+    let as_of = Some(Day(END.0 - 2).start());
     let Replayed { summary, .. } = replay(&ReplayOptions { as_of, ..stage.everything() });
-    assert!(summary.clamped > 0 && summary.clamped < summary.read / 10, "{summary:?}");
+    assert!(summary.clamped > 0 && summary.clamped < summary.read / 2, "{summary:?}");
 }
 
 #[test]
