@@ -26,6 +26,8 @@ pub(super) struct Sketch {
     counts: Box<[[u64; SKETCH]]>,
     /// Newest tick of each cell.
     newest: Box<[Tick]>,
+    /// Newest tick of all cells.
+    latest: Tick,
 }
 
 /// What the sketch holds for a key at one tick.
@@ -49,6 +51,7 @@ impl Sketch {
             windows,
             counts: vec![[0; SKETCH]; cells * windows].into_boxed_slice(),
             newest: vec![Tick(0); cells].into_boxed_slice(),
+            latest: Tick(0),
         }
     }
 
@@ -64,6 +67,7 @@ impl Sketch {
 
     /// Moves the key's cells on to `to`, if they are behind it.
     pub(super) fn advance(&mut self, geometry: &Geometry, key: KeyHash, to: Tick) {
+        self.latest = self.latest.max(to);
         for cell in self.cells(key) {
             let newest = self.newest[cell];
             if to <= newest {
@@ -115,6 +119,11 @@ impl Sketch {
             estimate.partial |= u8::from(partial) << w;
         }
         estimate
+    }
+
+    /// The newest tick that was charged for any key.
+    pub(super) fn latest(&self) -> Tick {
+        self.latest
     }
 
     /// A tick no earlier than the newest that was charged for the key.
