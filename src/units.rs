@@ -100,10 +100,10 @@ impl WindowSpan {
 }
 
 impl fmt::Display for WindowSpan {
-    /// The span as rules write it: `1h`, `30d`, `90s`.
+    /// The span as rules write it: `90s`, `1h`, `24h`, `30d`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            s if s % 86_400 == 0 => write!(f, "{}d", s / 86_400),
+            s if s % 86_400 == 0 && s > 86_400 => write!(f, "{}d", s / 86_400),
             s if s % 3600 == 0 => write!(f, "{}h", s / 3600),
             s if s % 60 == 0 => write!(f, "{}m", s / 60),
             s => write!(f, "{s}s"),
@@ -152,8 +152,6 @@ impl KeyHash {
     /// Multiply-shift on the upper half, so that the lower bits stay free for the table.
     #[must_use]
     pub const fn partition(self, partitions: u32) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "the product is below 2^64 >> 32")]
-        let partition = (((self.0 >> 32) * partitions as u64) >> 32) as u32;
-        partition
+        (((self.0 >> 32) * partitions as u64) >> 32) as u32
     }
 }

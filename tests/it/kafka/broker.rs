@@ -1,0 +1,178 @@
+//! One Apache Kafka process: broker and controller in one, on free loopback ports.
+//!
+//! Its folder under `target/tmp/kafka` holds data, properties and log, and is removed by a later
+//! run once the test process that made it is gone, so that a failure can be looked into.
+
+use std::{
+    fs::{self, File},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{self, Command},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Client, jars};
+use crate::process::Guarded;
+
+/// 16 bytes in URL-safe base64, as the storage tool demands.
+const CLUSTER_ID: &str = "ZXhmaWx3YXRjaC10ZXN0cw";
+
+/// A broker needs 3 s on two idle cores; a busy machine gets ten times that.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// A broker that is up, or was and has been stopped.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    process: Option<Guarded>,
+    folder: PathBuf,
+    class_path: String,
+    port: u16,
+}
+
+impl Broker {
+    /// Formats a new log directory and starts a broker on it; returns once it answers.
+    pub(super) fn start() -> Result<Self, String> {
+        let class_path = jars::class_path()?;
+        let folder = new_folder().map_err(|error| format!("no folder for the broker: {error}"))?;
+        let (port, controller) = (free_port(), free_port());
+        fs::write(folder.join("server.properties"), properties(&folder, port, controller))
+            .map_err(|error| format!("server.properties: {error}"))?;
+        let mut broker = Self { process: None, folder, class_path, port };
+        let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"];
+        let status = broker.java(&format)?.status().map_err(|error| no_java(&error))?;
+        if !status.success() {
+            return Err(format!("the storage tool failed ({status})\n{}", broker.log_tail()));
+        }
+        broker.up()?;
+        Ok(broker)
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A client of this broker.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.address())
+    }
+
+    /// Ends the broker at once, as a power cut would.
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts a stopped broker again, on the same port and data.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.up().unwrap_or_else(|why| panic!("the broker does not come back: {why}"));
+    }
+
+    fn up(&mut self) -> Result<(), String> {
+        let mut command = self.java(&["kafka.Kafka"])?;
+        let mut process = Guarded::spawn(&mut command).map_err(|error| no_java(&error))?;
+        let deadline = Instant::now() + START_MAX;
+        let answers = || TcpStream::connect(self.address()).is_ok() && self.client().answers();
+        while !answers() {
+            if process.try_wait().is_some() || Instant::now() > deadline {
+                return Err(format!("the broker did not start\n{}", self.log_tail()));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Java with the flags that make a short life cheap; everything it says goes to `kafka.log`.
+    fn java(&self, arguments: &[&str]) -> Result<Command, String> {
+        let open = || File::options().create(true).append(true).open(self.folder.join("kafka.log"));
+        let (out, err) = open()
+            .and_then(|out| Ok((out, open()?)))
+            .map_err(|error| format!("kafka.log: {error}"))?;
+        let mut command = Command::new("java");
+        command
+            .args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(["-Xshare:auto", "-Dlog4j2.level=WARN", "-cp", &self.class_path])
+            .args(arguments)
+            .arg(self.folder.join("server.properties"))
+            .stdout(out)
+            .stderr(err);
+        Ok(command)
+    }
+
+    /// The end of what the broker has said.
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(self.folder.join("kafka.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- end of the broker's log\n{}\n---", self.log_tail());
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+fn no_java(error: &std::io::Error) -> String {
+    format!("java does not start: {error}")
+}
+
+/// A folder of this process's own; those of dead test processes are removed on the way.
+fn new_folder() -> std::io::Result<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    for entry in fs::read_dir(jars::scratch())?.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix("run-")?.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = jars::scratch().join(format!("run-{}-{count}", process::id()));
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// One node that is broker and controller; internal topics small; nothing waits without need.
+fn properties(folder: &Path, port: u16, controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+log.cleaner.dedupe.buffer.size=4194304
+log.index.size.max.bytes=1048576
+num.network.threads=2
+num.io.threads=2
+",
+        data = folder.join("data").display()
+    )
+}

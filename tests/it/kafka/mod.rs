@@ -1,0 +1,48 @@
+//! A real Apache Kafka for the tests: one broker shared by all of them, private ones on demand.
+//!
+//! `EXFILWATCH_KAFKA=host:port` uses a given broker instead of the shared one. Without Maven or
+//! Java the tests that need a broker say so and pass, unless `CI` or `EXFILWATCH_REQUIRE_KAFKA=1`
+//! makes that a failure.
+
+mod broker;
+mod client;
+mod jars;
+
+use std::{env, fmt::Display, sync::OnceLock};
+
+pub(crate) use broker::Broker;
+pub(crate) use client::{Client, Compression, Message, Reader, Record, send};
+
+/// A client of the broker that all tests share, or `None` after saying why there is none.
+///
+/// # Panics
+/// There is no broker and the environment demands one.
+pub(crate) fn shared() -> Option<Client> {
+    // A static is never dropped: the broker's watchdog ends it with the test process.
+    static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
+    if let Ok(given) = env::var("EXFILWATCH_KAFKA") {
+        return Some(Client::new(&given));
+    }
+    available(BROKER.get_or_init(Broker::start).as_ref().map(Broker::client))
+}
+
+/// A broker of the test's own, which it may stop and start again.
+///
+/// # Panics
+/// There is none and the environment demands one.
+pub(crate) fn private() -> Option<Broker> {
+    available(Broker::start())
+}
+
+fn available<T>(broker: Result<T, impl Display>) -> Option<T> {
+    match broker {
+        Ok(broker) => Some(broker),
+        Err(why) => {
+            let demanded = env::var_os("CI").is_some_and(|value| !value.is_empty())
+                || env::var("EXFILWATCH_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
+            assert!(!demanded, "no Kafka for the tests: {why}");
+            eprintln!("SKIPPED, no Kafka for this test: {why}");
+            None
+        }
+    }
+}
