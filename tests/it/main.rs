@@ -4,7 +4,14 @@
 #![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod arrow;
+mod events;
+mod findings;
+mod http;
 mod kafka;
 mod process;
+mod service;
+mod steps;
 
+mod detection;
 mod harness;
