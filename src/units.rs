@@ -152,8 +152,6 @@ impl KeyHash {
     /// Multiply-shift on the upper half, so that the lower bits stay free for the table.
     #[must_use]
     pub const fn partition(self, partitions: u32) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "the product is below 2^64 >> 32")]
-        let partition = (((self.0 >> 32) * partitions as u64) >> 32) as u32;
-        partition
+        (((self.0 >> 32) * partitions as u64) >> 32) as u32
     }
 }

@@ -185,6 +185,24 @@ pub enum Activity {
     Close,
 }
 
+impl Activity {
+    /// As metrics and `CloudEvents` types write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "opened",
+            Self::Update => "updated",
+            Self::Close => "closed",
+        }
+    }
+
+    /// OCSF `activity_id`.
+    #[must_use]
+    pub const fn ocsf_id(self) -> u8 {
+        self as u8 + 1
+    }
+}
+
 /// Why a message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {

@@ -1,1 +1,274 @@
-//! To come.
+//! Decides: one engine an events partition, owned by one thread.
+//!
+//! Rows go in by [`Engine::apply`] in the order of the partition's log; alerts come out by
+//! [`Engine::take_alerts`] and stay in the outbox until [`Engine::delivered`]. The same log gives
+//! the same alerts with the same ids, however it is cut into messages. Methods are of three kinds:
+//! `apply`, `reload`, `set_memory_limit` change counts; `take_alerts`, `delivered` move the outbox;
+//! the rest only read. Never here: a clock, a socket, a log line, a lock.
+//!
+//! - D1: a row at or before the highest applied of its source partition and route changes nothing.
+//! - D3: ids come from rule, key, opening time and ordinal, never from a clock.
+//! - D5: rows read = applied + duplicate + too late.
+//! - W4: event time is clamped to broker time plus the allowed skew.
+//! - W6: the partition's time is the greatest clamped event time applied, or a time mark.
+
+mod contexts;
+mod decide;
+mod episodes;
+mod evidence;
+mod meters;
+mod outbox;
+mod reload;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use std::sync::Arc;
+
+use arrow::array::Array as _;
+
+use crate::{
+    alert::{Alert, MessageId},
+    event::batch::Batch,
+    offsets::Applied,
+    rules::{GroupBy, RuleSet},
+    units::{EventTime, Partition},
+    window::Budget,
+};
+
+pub use stats::Stats;
+
+use self::{
+    contexts::{Charge, Contexts},
+    episodes::Episodes,
+    evidence::Near,
+    meters::MeterState,
+    outbox::Outbox,
+    time::PartitionTime,
+};
+
+/// Rows whose table lines are fetched ahead of their updates.
+const CHUNK: usize = 64;
+
+/// What an engine needs to know besides the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Its events partition, named in system alerts.
+    pub partition: Partition,
+    /// How far an event may lie after broker time before it is clamped, in milliseconds.
+    pub allowed_skew_ms: i64,
+    /// Ceiling of its tables, in bytes.
+    pub memory_limit: u64,
+}
+
+/// The detector of one events partition.
+#[derive(Debug)]
+pub struct Engine {
+    options: EngineOptions,
+    rules: Arc<RuleSet>,
+    meters: Vec<MeterState>,
+    budget: Budget,
+    contexts: Contexts,
+    applied: Applied,
+    near: Near,
+    episodes: Episodes,
+    outbox: Outbox,
+    time: PartitionTime,
+    stats: Stats,
+    degraded: Option<decide::Degraded>,
+    /// Scratch of a batch: entry of [`Contexts`] by dictionary id, number in [`Applied`] by source.
+    context_ids: Vec<u32>,
+    applied_ids: Vec<usize>,
+}
+
+/// What is the same for all rows of a message.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    batch: &'a Batch,
+    broker_time: EventTime,
+    /// Later event times are clamped to this.
+    latest: EventTime,
+}
+
+impl Engine {
+    /// An engine that has seen nothing.
+    #[must_use]
+    pub fn new(options: EngineOptions, rules: Arc<RuleSet>) -> Self {
+        let mut budget = Budget::new(options.memory_limit);
+        let meters = rules.meters.iter().map(|meter| MeterState::new(meter, &mut budget));
+        Self {
+            meters: meters.collect(),
+            stats: Stats::new(rules.meters.len()),
+            budget,
+            contexts: Contexts::default(),
+            applied: Applied::default(),
+            near: Near::default(),
+            episodes: Episodes::default(),
+            outbox: Outbox::default(),
+            time: PartitionTime::default(),
+            degraded: None,
+            context_ids: Vec::new(),
+            applied_ids: Vec::new(),
+            options,
+            rules,
+        }
+    }
+
+    /// Counts one message of the events topic: its rows, or its time mark.
+    ///
+    /// `broker_time` is the record's `LogAppendTime`.
+    pub fn apply(&mut self, batch: &Batch, broker_time: EventTime) {
+        let latest = broker_time.plus_millis(self.options.allowed_skew_ms);
+        let message = Message { batch, broker_time, latest };
+        self.resolve(batch);
+        for start in (0..batch.len()).step_by(CHUNK) {
+            let rows = start..(start + CHUNK).min(batch.len());
+            self.prefetch(batch, rows.clone());
+            for row in rows {
+                self.apply_row(&message, row);
+            }
+        }
+        if let Some(mark) = batch.mark() {
+            self.time.mark(batch.sources(), mark.min(broker_time));
+            self.close_due(broker_time);
+        }
+        self.watch_budget(broker_time);
+    }
+
+    /// Looks up each distinct context and source partition of a message once.
+    fn resolve(&mut self, batch: &Batch) {
+        self.contexts.make_room(batch.contexts().values().len());
+        self.context_ids.clear();
+        for text in batch.contexts().values().iter().flatten() {
+            let id = self.contexts.id(text, &self.rules, &mut self.stats);
+            self.context_ids.push(id);
+        }
+        self.applied_ids.clear();
+        for source in batch.sources() {
+            self.applied_ids.push(self.applied.id(&source.source, batch.route()));
+            self.time.know(&source.source);
+        }
+    }
+
+    /// What the rules charge for a row: meters whose filter its context passes.
+    fn charges(&self, batch: &Batch, row: usize) -> &[Charge] {
+        let object = usize::from(batch.position(row).object);
+        self.contexts.charges(self.context_id(batch, row), batch.route(), object)
+    }
+
+    fn context_id(&self, batch: &Batch, row: usize) -> u32 {
+        self.context_ids[batch.contexts().id(row).unwrap_or_default()]
+    }
+
+    fn prefetch(&self, batch: &Batch, rows: std::ops::Range<usize>) {
+        for row in rows.clone() {
+            for charge in self.charges(batch, row) {
+                self.meters[charge.meter].prefetch_index(batch.key_hash(row));
+            }
+        }
+        for row in rows {
+            for charge in self.charges(batch, row) {
+                self.meters[charge.meter].prefetch_slot(batch.key_hash(row));
+            }
+        }
+    }
+
+    fn apply_row(&mut self, message: &Message<'_>, row: usize) {
+        let batch = message.batch;
+        self.stats.rows_read += 1;
+        if !self.applied.advance(self.applied_ids[batch.source(row)], batch.position(row)) {
+            self.stats.duplicate += 1;
+            return;
+        }
+        let mut at = batch.event_time(row);
+        if at > message.latest {
+            at = message.latest;
+            self.stats.clamped += 1;
+        }
+        if self.time.advance(at) {
+            self.close_due(message.broker_time);
+        }
+        if self.count(message, row, at) {
+            self.stats.applied += 1;
+        } else {
+            self.stats.too_late += 1;
+        }
+    }
+
+    /// Alerts decided since the last call, in order, appended to `out`. They stay in the outbox.
+    pub fn take_alerts(&mut self, out: &mut Vec<Arc<Alert>>) {
+        self.outbox.take(out);
+    }
+
+    /// The broker has acknowledged this message.
+    pub fn delivered(&mut self, message: MessageId) {
+        self.outbox.delivered(message);
+    }
+
+    /// Alerts whose delivery is not known yet.
+    #[must_use]
+    pub fn undelivered(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Ceiling of this engine's tables from now on, in bytes.
+    pub fn set_memory_limit(&mut self, bytes: u64) {
+        self.options.memory_limit = bytes;
+        self.budget.set_limit_bytes(bytes);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    /// The rows applied, per source partition and route.
+    #[must_use]
+    pub const fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// The partition's time, W6; `None` before the first row.
+    #[must_use]
+    pub const fn time(&self) -> Option<EventTime> {
+        self.time.now()
+    }
+
+    /// Keys with counts; of several meters with this grouping the one that holds the most.
+    #[must_use]
+    pub fn keys(&self, group_by: GroupBy) -> usize {
+        self.most(group_by, MeterState::keys)
+    }
+
+    /// Keys near a limit; of several meters with this grouping the one that holds the most.
+    #[must_use]
+    pub fn promoted(&self, group_by: GroupBy) -> usize {
+        self.most(group_by, MeterState::promoted)
+    }
+
+    fn most(&self, group_by: GroupBy, count: impl Fn(&MeterState) -> usize) -> usize {
+        let meters = self.rules.meters.iter().zip(&self.meters);
+        let grouped = meters.filter(|(meter, _)| meter.group_by == group_by);
+        grouped.map(|(_, state)| count(state)).max().unwrap_or(0)
+    }
+
+    /// Open episodes.
+    #[must_use]
+    pub fn episodes(&self) -> usize {
+        self.episodes.len()
+    }
+
+    /// Memory of the tables: used and allowed, and what the ceiling cost.
+    #[must_use]
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}

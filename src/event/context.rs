@@ -1,10 +1,13 @@
 //! The part of an event that many events share: everything a filter may ask for except the
 //! principal's name, the client address and the query. Interned once, decided once per rule set.
 
-use super::{Destination, RowsQuality};
+use serde::{Deserialize, Serialize};
+
+use super::{Destination, Event, RowsQuality, catalog::Catalog};
 
 /// Everything a filter can test that is not particular to one row. Texts are as written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Context {
     /// `user`, `service`, ...
     pub principal_type: Option<Box<str>>,
@@ -33,7 +36,8 @@ pub struct Context {
 }
 
 /// One object of a [`Context`], after the catalogue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContextObject {
     /// `database.schema.name`, absent parts left out.
     pub full_name: Box<str>,
@@ -47,4 +51,52 @@ pub struct ContextObject {
     pub labels: Vec<Box<str>>,
     /// Records in the object.
     pub row_count: Option<u64>,
+}
+
+impl Context {
+    /// The context of an event, the catalogue applied, and the catalogue entries that applied.
+    #[must_use]
+    pub fn of(event: &Event<'_>, catalog: &Catalog) -> (Self, Vec<usize>) {
+        let mut objects: Vec<ContextObject> = Vec::with_capacity(event.objects.len());
+        let mut entries = Vec::new();
+        for object in &event.objects {
+            let (object, entry) = catalog.resolve(object, event.source.database.as_deref());
+            entries.extend(entry.filter(|entry| !entries.contains(entry)));
+            // Spellings of one name are one object, or a join with itself would be charged twice.
+            let name = object.full_name.to_lowercase();
+            if !objects.iter().any(|known| known.full_name.to_lowercase() == name) {
+                objects.push(object);
+            }
+        }
+        let context = Self {
+            principal_type: boxed(event.principal.kind.as_deref()),
+            groups: event.principal.groups.iter().map(|group| group.as_ref().into()).collect(),
+            tenant: boxed(event.principal.tenant.as_deref()),
+            source_kind: event.source.kind.as_ref().into(),
+            source_instance: boxed(event.source.instance.as_deref()),
+            source_database: boxed(event.source.database.as_deref()),
+            objects,
+            operation: boxed(event.operation.as_deref()),
+            destination: event.destination,
+            rows_quality: event.rows_quality,
+            application: boxed(event.client_application.as_deref()),
+            success: event.success,
+        };
+        (context, entries)
+    }
+
+    /// As the events topic carries it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("plain strings and numbers always serialise")
+    }
+
+    /// Reads what [`Self::to_json`] wrote.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+fn boxed(text: Option<&str>) -> Option<Box<str>> {
+    text.map(Into::into)
 }

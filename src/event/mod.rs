@@ -5,19 +5,24 @@
 
 pub mod arrow;
 pub mod batch;
+mod builder;
 pub mod canonical;
 pub mod catalog;
 pub mod context;
 pub mod decode;
+pub mod group;
 pub mod identity;
 pub mod route;
 pub mod trino;
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::units::EventTime;
+
+pub use group::GroupBy;
 
 pub use decode::{DecodeError, Decoder, Format, IgnoreReason, Outcome, SourceDefaults};
 
@@ -106,7 +111,8 @@ pub struct Object<'a> {
 }
 
 /// How far a row count can be trusted. Unknown is never 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RowsQuality {
     /// The source counted.
     #[default]
@@ -136,7 +142,8 @@ impl RowsQuality {
 }
 
 /// Where the rows went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Destination {
     /// To the client: they left.
     Client,

@@ -4,55 +4,29 @@
 //! Never here: files, YAML positions (the shell's `config` has those), counts.
 
 pub mod compile;
+pub mod field;
 pub mod filter;
 pub mod written;
 
+use icu_casemap::CaseMapper;
+use unicode_normalization::UnicodeNormalization;
+
 use crate::units::WindowSpan;
 
-pub use filter::{Filter, Verdict};
+pub use compile::compile;
+pub use field::Field;
+pub use filter::{Filter, RowFields, Verdict};
 
-/// What counts are kept by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GroupBy {
-    /// The canonical principal over all sources.
-    PrincipalId,
-    /// Customer or organisation.
-    PrincipalTenant,
-    /// Network address of the client.
-    ClientAddress,
-    /// Full name of each matching object, each charged in full.
-    Object,
-    /// Instance of the source.
-    SourceInstance,
-}
+pub use crate::event::GroupBy;
 
-impl GroupBy {
-    /// Every grouping; the position is its route number in the events topic.
-    pub const ALL: [Self; 5] = [
-        Self::PrincipalId,
-        Self::PrincipalTenant,
-        Self::ClientAddress,
-        Self::Object,
-        Self::SourceInstance,
-    ];
-
-    /// As rules and alerts write it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PrincipalId => "principal.id",
-            Self::PrincipalTenant => "principal.tenant",
-            Self::ClientAddress => "client.address",
-            Self::Object => "object",
-            Self::SourceInstance => "source.instance",
-        }
+/// NFKC and case folding, so that patterns and values compare without regard to case or form.
+fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
     }
-
-    /// The grouping rules write so.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|group_by| group_by.as_str() == text)
-    }
+    let composed: String = text.nfkc().collect();
+    // Folding can undo the composition (ΐ), hence the second pass.
+    CaseMapper::new().fold_string(&composed).nfkc().collect()
 }
 
 /// What is added up.

@@ -1,6 +1,8 @@
 //! Rules as files say them, checked for shape but not yet compiled.
+//!
+//! Never here: positions in files and YAML; the shell's `config` has those.
 
-use super::{GroupBy, Measure, Severity};
+use super::{GroupBy, Measure, Severity, field::Field};
 use crate::units::WindowSpan;
 
 /// One rule of a rule file.
@@ -12,10 +14,10 @@ pub struct WrittenRule {
     pub title: String,
     /// Of limits that name none.
     pub severity: Severity,
-    /// Field and the globs of which one must match, every field; sorted by field.
-    pub wanted: Vec<(String, Vec<String>)>,
+    /// `where`: field and the globs of which one must match, every field; sorted by field.
+    pub wanted: Vec<(Field, Vec<String>)>,
     /// The same for `unless`.
-    pub unless: Vec<(String, Vec<String>)>,
+    pub unless: Vec<(Field, Vec<String>)>,
     /// Counted by.
     pub group_by: GroupBy,
     /// What is counted.
@@ -33,4 +35,33 @@ pub struct WrittenLimit {
     pub above: u64,
     /// Defaults to the rule's.
     pub severity: Option<Severity>,
+}
+
+/// Id of the rule in [`default_rules`]; a rule of that id in the configuration replaces it.
+pub const UNKNOWN_COUNTS: &str = "exfilwatch-unknown-counts";
+
+/// The rules that are in force unless the configuration says `default_rules: false`.
+///
+/// One so far: a read whose row count is lost (COPY, UNLOAD, an export, a cancelled cursor) adds
+/// nothing to any count of rows, so such reads are themselves counted, per principal. The limits
+/// are a starting point, not a measurement: a person runs a few exports an hour, a script runs
+/// many. A source that never knows its counts needs limits of its own.
+#[must_use]
+pub fn default_rules() -> Vec<WrittenRule> {
+    const HOUR_S: u64 = 3600;
+    let limit = |span_s, above| WrittenLimit {
+        window: WindowSpan::from_secs(span_s).unwrap_or(WindowSpan::MAX),
+        above,
+        severity: None,
+    };
+    vec![WrittenRule {
+        id: UNKNOWN_COUNTS.to_owned(),
+        title: "Many reads whose row count is unknown".to_owned(),
+        severity: Severity::Medium,
+        wanted: vec![(Field::RowsQuality, vec!["unknown".to_owned()])],
+        unless: Vec::new(),
+        group_by: GroupBy::PrincipalId,
+        measure: Measure::Queries,
+        limits: vec![limit(HOUR_S, 20), limit(24 * HOUR_S, 60), limit(720 * HOUR_S, 400)],
+    }]
 }

@@ -359,6 +359,17 @@ impl Reader {
         &self.seen
     }
 
+    /// Reads `records` records and keeps none: what reading alone costs.
+    pub(crate) fn drop_all(&self, records: usize, at_most: Duration) {
+        let deadline = Instant::now() + at_most;
+        let mut read = 0;
+        while read < records {
+            assert!(Instant::now() < deadline, "{read} of {records} records in {at_most:?}");
+            let message = self.consumer.poll(Duration::from_millis(50));
+            read += usize::from(message.is_some_and(|message| message.is_ok()));
+        }
+    }
+
     fn poll(&mut self, timeout: Duration) {
         let Some(message) = self.consumer.poll(timeout) else { return };
         let Ok(message) = message else { return };

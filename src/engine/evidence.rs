@@ -1,0 +1,190 @@
+//! What is remembered of keys near a limit, so that an alert explains itself. Bounded throughout.
+
+use std::collections::HashMap;
+
+use crate::{
+    alert::Evidence,
+    event::{RowsQuality, batch::Batch, context::Context},
+    units::{EventTime, KeyHash},
+};
+
+/// Objects named in an alert.
+const OBJECTS_MAX: usize = 8;
+/// Client addresses named in an alert.
+const ADDRESSES_MAX: usize = 8;
+/// Query ids named in an alert.
+const QUERIES_MAX: usize = 8;
+/// Bytes kept of each text.
+const TEXT_MAX: usize = 256;
+/// Keys near a limit for which evidence is kept, per engine: about 1.5 KiB each.
+const NEAR_MAX: usize = 8_192;
+/// Evidence of a key that has not moved for this long is dropped when room is needed: no window
+/// is longer.
+const QUIET_MS: i64 = 30 * 24 * 3_600_000;
+
+/// What is seen of one key near a limit.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) evidence: Evidence,
+    /// Event times of the first and last event since then.
+    pub(super) first: EventTime,
+    pub(super) last: EventTime,
+    /// What the longest window held when this began, plus everything counted since.
+    pub(super) records: u64,
+}
+
+/// Evidence by meter and key.
+#[derive(Debug, Default)]
+pub(super) struct Near {
+    keys: HashMap<(usize, KeyHash), Seen>,
+}
+
+/// A row as evidence sees it.
+pub(super) struct Sight<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) row: usize,
+    pub(super) at: EventTime,
+    pub(super) amount: u64,
+    pub(super) context: &'a Context,
+    pub(super) estimated: bool,
+}
+
+impl Near {
+    /// Remembers a row of a key near a limit. `before` is what its longest window held without it.
+    ///
+    /// False when too many keys are near a limit; the key then goes without evidence.
+    pub(super) fn see(
+        &mut self,
+        meter: usize,
+        key: KeyHash,
+        sight: &Sight<'_>,
+        before: u64,
+    ) -> bool {
+        if !self.keys.contains_key(&(meter, key)) && self.keys.len() >= NEAR_MAX {
+            let quiet = sight.at.plus_millis(-QUIET_MS);
+            self.keys.retain(|_, seen| seen.last > quiet);
+            if self.keys.len() >= NEAR_MAX {
+                return false;
+            }
+        }
+        let seen = self.keys.entry((meter, key)).or_insert_with(|| Seen::new(sight, before));
+        seen.add(sight);
+        true
+    }
+
+    pub(super) fn get(&self, meter: usize, key: KeyHash) -> Option<&Seen> {
+        self.keys.get(&(meter, key))
+    }
+
+    /// Moves evidence to the meters' new numbers after a change of rules; `None`: the meter went.
+    pub(super) fn renumber(&mut self, number: impl Fn(usize) -> Option<usize>) {
+        let keys = std::mem::take(&mut self.keys).into_iter();
+        self.keys =
+            keys.filter_map(|((meter, key), seen)| Some(((number(meter)?, key), seen))).collect();
+    }
+}
+
+impl Seen {
+    fn new(sight: &Sight<'_>, before: u64) -> Self {
+        let evidence = Evidence {
+            since: sight.at,
+            first_event_id: sight.batch.event_id(sight.row).map(cut).map(str::to_owned),
+            ..Evidence::default()
+        };
+        Self { evidence, first: sight.at, last: sight.at, records: before }
+    }
+
+    fn add(&mut self, sight: &Sight<'_>) {
+        let (batch, row) = (sight.batch, sight.row);
+        self.first = self.first.min(sight.at);
+        self.last = self.last.max(sight.at);
+        self.records = self.records.saturating_add(sight.amount);
+        let evidence = &mut self.evidence;
+        evidence.events += 1;
+        evidence.upper_bound_events +=
+            u64::from(sight.context.rows_quality == RowsQuality::UpperBound);
+        evidence.unknown_events += u64::from(sight.context.rows_quality == RowsQuality::Unknown);
+        evidence.estimated |= sight.estimated;
+        for object in &sight.context.objects {
+            count_object(&mut evidence.objects, cut(&object.full_name), sight.amount);
+        }
+        if let Some(address) = batch.client_address(row) {
+            keep_recent(&mut evidence.client_addresses, cut(address), ADDRESSES_MAX);
+        }
+        if let Some(query) = batch.query_id(row) {
+            keep_recent(&mut evidence.query_ids, cut(query), QUERIES_MAX);
+        }
+        if let Some(id) = batch.event_id(row) {
+            let last = evidence.last_event_id.get_or_insert_default();
+            last.clear();
+            last.push_str(cut(id));
+        }
+    }
+}
+
+/// Space-saving counters (Metwally, Agrawal and El Abbadi, 2005): when full, the smallest gives
+/// its place and its count to the new one, so a count is never too low.
+fn count_object(objects: &mut Vec<(String, u64)>, name: &str, amount: u64) {
+    if let Some((_, count)) = objects.iter_mut().find(|(known, _)| known == name) {
+        *count = count.saturating_add(amount);
+    } else if objects.len() < OBJECTS_MAX {
+        objects.push((name.to_owned(), amount));
+    } else if let Some((known, count)) = objects.iter_mut().min_by_key(|(_, count)| *count) {
+        name.clone_into(known);
+        *count = count.saturating_add(amount);
+    }
+}
+
+/// Keeps the most recent texts, each once, the newest last; strings are reused.
+fn keep_recent(recent: &mut Vec<String>, text: &str, max: usize) {
+    if let Some(at) = recent.iter().position(|known| known == text) {
+        recent[at..].rotate_left(1);
+    } else if recent.len() < max {
+        recent.push(text.to_owned());
+    } else {
+        recent.rotate_left(1);
+        if let Some(last) = recent.last_mut() {
+            text.clone_into(last);
+        }
+    }
+}
+
+/// `text` cut to [`TEXT_MAX`] bytes at a character boundary.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_object_gives_way_and_no_count_is_too_low() {
+        let mut objects = Vec::new();
+        for (name, amount) in [("a", 5), ("b", 9), ("a", 5)] {
+            count_object(&mut objects, name, amount);
+        }
+        for extra in 0..OBJECTS_MAX {
+            count_object(&mut objects, &format!("small-{extra}"), 1);
+        }
+        assert_eq!(objects.len(), OBJECTS_MAX);
+        assert!(objects.contains(&("a".into(), 10)));
+        assert!(objects.iter().all(|(name, count)| !name.starts_with("small") || *count >= 1));
+    }
+
+    #[test]
+    fn the_most_recent_texts_are_kept_once_each() {
+        let mut recent = Vec::new();
+        for text in ["a", "b", "a", "c", "d"] {
+            keep_recent(&mut recent, text, 3);
+        }
+        assert_eq!(recent, ["a", "c", "d"]);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character_boundary() {
+        let text = "é".repeat(TEXT_MAX);
+        assert_eq!(cut(&text).len(), TEXT_MAX);
+        assert_eq!(cut(&format!("a{text}")).len(), TEXT_MAX - 1);
+    }
+}

@@ -1,0 +1,198 @@
+//! The tables of one meter: four windows a table, and which window is where.
+
+use smallvec::SmallVec;
+
+use crate::{
+    rules::Meter,
+    units::{EventTime, KeyHash, Tick, WindowSpan},
+    window::{Added, Budget, Table, TableSpec, WINDOWS_MAX},
+};
+
+/// Counts of one key over all windows of a meter, in the meter's order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) newest: Tick,
+    pub(super) lo: SmallVec<[u64; WINDOWS_MAX]>,
+    pub(super) hi: SmallVec<[u64; WINDOWS_MAX]>,
+}
+
+/// What adding to a key did.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
+pub(super) struct Charged {
+    /// Near a limit in some window.
+    pub(super) near: bool,
+    /// For the first time.
+    pub(super) promoted_now: bool,
+    /// Some window counted it.
+    pub(super) counted: bool,
+    /// Windows that no longer reached it.
+    pub(super) late_windows: u32,
+    /// Counts passed through the sketch.
+    pub(super) estimated: bool,
+}
+
+/// Place of a window: table and lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    table: usize,
+    lane: usize,
+}
+
+#[derive(Debug)]
+struct Lanes {
+    table: Table,
+    windows: [Option<WindowSpan>; WINDOWS_MAX],
+    /// Time of the first row counted.
+    since: Option<EventTime>,
+}
+
+/// The counts of one meter in one partition.
+#[derive(Debug)]
+pub(super) struct MeterState {
+    tables: Vec<Lanes>,
+    /// By window of the meter.
+    places: Vec<Place>,
+}
+
+impl MeterState {
+    pub(super) fn new(meter: &Meter, budget: &mut Budget) -> Self {
+        let mut state = Self { tables: Vec::new(), places: Vec::new() };
+        state.adopt(meter, budget);
+        state
+    }
+
+    /// Takes on the windows and limits of `meter`: known windows keep their counts, new ones start
+    /// empty in tables of their own, and tables without a wanted window go.
+    pub(super) fn adopt(&mut self, meter: &Meter, budget: &mut Budget) {
+        let missing: Vec<WindowSpan> =
+            meter.windows.iter().copied().filter(|&span| self.find(span).is_none()).collect();
+        for spans in missing.chunks(WINDOWS_MAX) {
+            let mut windows = [None; WINDOWS_MAX];
+            for (lane, &span) in windows.iter_mut().zip(spans) {
+                *lane = Some(span);
+            }
+            let table = Table::new(TableSpec { windows, promote_at: [u64::MAX; WINDOWS_MAX] });
+            self.tables.push(Lanes { table, windows, since: None });
+        }
+        let wanted =
+            |lanes: &Lanes| lanes.windows.iter().flatten().any(|w| meter.windows.contains(w));
+        let (kept, gone) = self.tables.drain(..).partition(wanted);
+        self.tables = kept;
+        Self { tables: gone, places: Vec::new() }.release(budget);
+        self.places = meter.windows.iter().filter_map(|&span| self.find(span)).collect();
+        for (index, lanes) in self.tables.iter_mut().enumerate() {
+            let mut promote_at = [u64::MAX; WINDOWS_MAX];
+            for limit in &meter.limits {
+                let place = self.places[limit.window];
+                if place.table == index {
+                    let quarter = (limit.above / 4).max(1);
+                    promote_at[place.lane] = promote_at[place.lane].min(quarter);
+                }
+            }
+            lanes.table.set_promote_at(promote_at);
+        }
+    }
+
+    /// Gives the memory back.
+    pub(super) fn release(self, budget: &mut Budget) {
+        self.tables.into_iter().for_each(|lanes| lanes.table.release(budget));
+    }
+
+    fn find(&self, span: WindowSpan) -> Option<Place> {
+        self.tables.iter().enumerate().find_map(|(table, lanes)| {
+            let lane = lanes.windows.iter().position(|&lane| lane == Some(span))?;
+            Some(Place { table, lane })
+        })
+    }
+
+    #[inline]
+    pub(super) fn prefetch_index(&self, key: KeyHash) {
+        self.tables.iter().for_each(|lanes| lanes.table.prefetch_index(key));
+    }
+
+    #[inline]
+    pub(super) fn prefetch_slot(&self, key: KeyHash) {
+        self.tables.iter().for_each(|lanes| lanes.table.prefetch_slot(key));
+    }
+
+    /// Adds to every window of a key.
+    #[inline]
+    pub(super) fn add(
+        &mut self,
+        key: KeyHash,
+        at: EventTime,
+        amount: u64,
+        budget: &mut Budget,
+    ) -> Charged {
+        let mut charged = Charged::default();
+        for lanes in &mut self.tables {
+            lanes.since.get_or_insert(at);
+            let added: Added = lanes.table.add(key, at.tick(), amount, budget);
+            charged.near |= added.promoted;
+            charged.promoted_now |= added.promoted_now;
+            charged.counted |= !added.too_late;
+            charged.late_windows += u32::from(added.late_windows).count_ones();
+            charged.estimated |= added.estimated;
+        }
+        charged
+    }
+
+    /// Counts of a key at its newest tick; zero where a table does not hold it.
+    pub(super) fn read(&self, key: KeyHash) -> Counts {
+        self.gather(|table| table.read(key))
+    }
+
+    /// Counts of a key as they are at a later tick.
+    pub(super) fn read_at(&self, key: KeyHash, at: Tick) -> Counts {
+        self.gather(|table| table.read_at(key, at))
+    }
+
+    fn gather(&self, read: impl Fn(&Table) -> Option<crate::window::Reading>) -> Counts {
+        let readings: SmallVec<[_; 2]> =
+            self.tables.iter().map(|lanes| read(&lanes.table)).collect();
+        let mut counts = Counts::default();
+        for place in &self.places {
+            let reading = readings[place.table].as_ref();
+            counts.lo.push(reading.map_or(0, |reading| reading.lo[place.lane]));
+            counts.hi.push(reading.map_or(0, |reading| reading.hi[place.lane]));
+        }
+        let newest = readings.iter().flatten().map(|reading| reading.newest).max();
+        counts.newest = newest.unwrap_or_default();
+        counts
+    }
+
+    /// First tick at which the window holds no more than `limit` if nothing more comes.
+    pub(super) fn above_until(&self, key: KeyHash, window: usize, limit: u64) -> Option<Tick> {
+        let place = self.places[window];
+        self.tables[place.table].table.above_until(key, place.lane, limit)
+    }
+
+    /// A key with an open episode keeps its exact counts at the memory ceiling.
+    pub(super) fn pin(&mut self, key: KeyHash) {
+        for lanes in &mut self.tables {
+            // A key that lives in the sketch alone can't be pinned; its alerts say `estimated`.
+            lanes.table.pin(key);
+        }
+    }
+
+    pub(super) fn unpin(&mut self, key: KeyHash) {
+        self.tables.iter_mut().for_each(|lanes| lanes.table.unpin(key));
+    }
+
+    /// The time since which every one of `windows` has counted.
+    pub(super) fn counting_since(&self, windows: impl Iterator<Item = usize>) -> EventTime {
+        windows
+            .filter_map(|window| self.tables[self.places[window].table].since)
+            .max()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn keys(&self) -> usize {
+        self.tables.iter().map(|lanes| lanes.table.keys()).max().unwrap_or(0)
+    }
+
+    pub(super) fn promoted(&self) -> usize {
+        self.tables.iter().map(|lanes| lanes.table.promoted()).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,37 @@
+//! Alerts between their decision and their known delivery.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::alert::{Alert, MessageId};
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    alerts: VecDeque<Arc<Alert>>,
+    /// How many of the last were not taken yet.
+    fresh: usize,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, alert: Alert) {
+        self.alerts.push_back(Arc::new(alert));
+        self.fresh += 1;
+    }
+
+    pub(super) fn take(&mut self, out: &mut Vec<Arc<Alert>>) {
+        let taken = self.alerts.len() - self.fresh;
+        out.extend(self.alerts.range(taken..).cloned());
+        self.fresh = 0;
+    }
+
+    /// Only what was taken can have been delivered.
+    pub(super) fn delivered(&mut self, message: MessageId) {
+        let taken = self.alerts.len() - self.fresh;
+        if let Some(at) = self.alerts.range(..taken).position(|alert| alert.message == message) {
+            self.alerts.remove(at);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.alerts.len()
+    }
+}

@@ -1,0 +1,103 @@
+//! A change of rules at a message boundary (D7): counts stay where the meter stays.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::{
+    alert::Reason,
+    rules::{Rule, RuleSet},
+    units::{EventTime, Tick},
+};
+
+use super::{
+    Engine,
+    decide::due,
+    episodes::{Crossed, Episode, EpisodeKey},
+    meters::MeterState,
+};
+
+impl Engine {
+    /// Puts other rules in force from the next message on.
+    ///
+    /// Counts belong to (filter, group-by, measure): changed limits keep them, an added window
+    /// starts empty. An episode goes on while its rule keeps its meter and at least one limit that
+    /// it has crossed; otherwise it is closed with the reason `rule_removed`.
+    pub fn reload(&mut self, rules: Arc<RuleSet>, broker_time: EventTime) {
+        let old = self.rules.clone();
+        let mut kept = Vec::new();
+        for (key, mut episode) in self.episodes.take_all() {
+            match moved(&old, &rules, key, &mut episode) {
+                Some(rule) => kept.push(((rule, key.1), episode)),
+                None => self.close(key, &mut episode, Reason::RuleRemoved, broker_time),
+            }
+        }
+        self.rules = rules;
+        self.adopt_meters(&old);
+        self.contexts.forget();
+        for (key, episode) in kept {
+            self.meters[self.rules.rules[key.0].meter].pin(key.1);
+            self.episodes.put(key, episode);
+        }
+        self.time.set_due(self.episodes.next_due());
+    }
+
+    fn adopt_meters(&mut self, old: &RuleSet) {
+        let mut states: Vec<_> = std::mem::take(&mut self.meters).into_iter().map(Some).collect();
+        let matched = std::mem::take(&mut self.stats.matched);
+        let rules = self.rules.clone();
+        for meter in &rules.meters {
+            let number = old.meters.iter().position(|known| known.identity == meter.identity);
+            let state = number.and_then(|number| states[number].take());
+            self.stats.matched.push(number.map_or(0, |number| matched[number]));
+            self.meters.push(match state {
+                Some(mut state) => {
+                    state.adopt(meter, &mut self.budget);
+                    state
+                }
+                None => MeterState::new(meter, &mut self.budget),
+            });
+        }
+        for state in states.into_iter().flatten() {
+            state.release(&mut self.budget);
+        }
+        self.near.renumber(|number| {
+            let identity = &old.meters[number].identity;
+            rules.meters.iter().position(|meter| meter.identity == *identity)
+        });
+    }
+}
+
+/// The new number of an episode's rule, its crossed limits renumbered; `None` if it must close.
+fn moved(
+    old: &RuleSet,
+    new: &RuleSet,
+    (rule, _): EpisodeKey,
+    episode: &mut Episode,
+) -> Option<usize> {
+    let was: &Rule = &old.rules[rule];
+    let number = new.rules.iter().position(|now| now.id == was.id)?;
+    let (before, after) = (&old.meters[was.meter], &new.meters[new.rules[number].meter]);
+    if before.identity != after.identity {
+        return None;
+    }
+    let crossed: SmallVec<[Crossed; 4]> = episode
+        .crossed
+        .iter()
+        .filter_map(|crossed| {
+            let limit = before.limits[crossed.limit];
+            let span = before.windows[limit.window];
+            let same = after.limits.iter().position(|now| {
+                now.rule == number && now.above == limit.above && after.windows[now.window] == span
+            })?;
+            Some(Crossed { limit: same, ..*crossed })
+        })
+        .collect();
+    if crossed.is_empty() {
+        return None;
+    }
+    episode.crossed = crossed;
+    episode.due = Tick(0);
+    episode.due = due(episode, after);
+    Some(number)
+}

@@ -1,0 +1,39 @@
+//! Plain counters of an engine; publishing them is the shell's job.
+
+/// Counts since the engine was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Rows of all messages. D5: `applied + duplicate + too_late`.
+    pub rows_read: u64,
+    /// Rows counted, or matched by no meter.
+    pub applied: u64,
+    /// Rows seen before (D1).
+    pub duplicate: u64,
+    /// Rows past every window of every meter that would count them.
+    pub too_late: u64,
+    /// Windows that a late row no longer reached, while it reached others.
+    pub late_for_window: u64,
+    /// Rows whose event time was moved back to broker time plus skew (W4).
+    pub clamped: u64,
+    /// Rows whose record count the source lost.
+    pub unknown_counts: u64,
+    /// Rows whose record count is an upper bound.
+    pub upper_bounds: u64,
+    /// Keys that came near a limit.
+    pub promotions: u64,
+    /// Events matched by meter, as the rule set orders them.
+    pub matched: Vec<u64>,
+    /// Contexts that were no valid JSON, which would be a fault of the writer; they are counted by
+    /// rules without a filter only.
+    pub bad_contexts: u64,
+    /// How often the remembered contexts were dropped for their number.
+    pub context_resets: u64,
+    /// Keys near a limit for which no evidence was kept, because too many are.
+    pub evidence_refused: u64,
+}
+
+impl Stats {
+    pub(super) fn new(meters: usize) -> Self {
+        Self { matched: vec![0; meters], ..Self::default() }
+    }
+}

@@ -1,0 +1,89 @@
+//! D1, D5, W4: what a row is, and what becomes of it.
+
+use crate::rules::Severity::High;
+
+use super::*;
+
+fn account(rig: &Rig) {
+    let stats = rig.engine.stats();
+    assert_eq!(stats.rows_read, stats.applied + stats.duplicate + stats.too_late);
+}
+
+#[test]
+fn a_message_delivered_twice_is_counted_once() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.push(&event("ann", 0, 60));
+    let mut messages = Vec::new();
+    rig.router.flush(&mut messages).unwrap();
+    let batch = Batch::decode(&messages[0].payload).unwrap();
+    rig.engine.apply(&batch, rig.broker_time);
+    rig.engine.apply(&batch, rig.broker_time);
+    assert!(rig.alerts().is_empty());
+    assert_eq!((rig.engine.stats().applied, rig.engine.stats().duplicate), (1, 1));
+    account(&rig);
+}
+
+#[test]
+fn rows_of_one_record_are_rows_of_their_own() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    let id = rig.router.source(&source(0));
+    for row in 0..2 {
+        rig.router.push(id, Offset(7), row, &event("ann", 0, 60));
+    }
+    rig.flush();
+    assert_eq!(rig.alerts().len(), 1);
+    assert_eq!(rig.engine.stats().duplicate, 0);
+}
+
+#[test]
+fn the_same_offset_of_another_source_partition_is_another_row() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    for partition in 0..2 {
+        let id = rig.router.source(&source(partition));
+        rig.router.push(id, Offset(7), 0, &event("ann", 0, 60));
+    }
+    rig.flush();
+    assert_eq!(rig.alerts().len(), 1);
+    assert_eq!(rig.engine.stats().duplicate, 0);
+}
+
+#[test]
+fn a_time_of_the_year_2100_is_clamped_and_moves_nothing_beyond_the_skew() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.broker_time = EventTime::from_millis(i64::try_from((START_S + 60) * 1000).unwrap());
+    rig.read("ann", 0, 60);
+    rig.read("mallory", 2_000_000_000, 1);
+    assert_eq!(rig.engine.stats().clamped, 1);
+    let skewed = rig.broker_time.plus_millis(300_000);
+    assert_eq!(rig.engine.time(), Some(skewed));
+    assert_eq!(rig.read("ann", 60, 60).len(), 1, "her window did not move");
+}
+
+#[test]
+fn a_time_at_the_skew_is_kept_as_it_is() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.broker_time = event("", 0, 0).event_time;
+    rig.read("ann", 300, 1);
+    assert_eq!(rig.engine.stats().clamped, 0);
+    rig.read("ann", 301, 1);
+    assert_eq!(rig.engine.stats().clamped, 1);
+}
+
+#[test]
+fn an_event_past_every_window_of_its_key_is_too_late_and_in_the_account() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.read("ann", 10 * DAY, 1);
+    assert!(rig.read("ann", 0, 1000).is_empty());
+    assert_eq!(rig.engine.stats().too_late, 1);
+    account(&rig);
+}
+
+#[test]
+fn an_event_late_for_one_window_counts_in_the_others() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 1000, High), (30 * DAY, 100, High)])]);
+    rig.read("ann", 2 * DAY, 60);
+    let alerts = rig.read("ann", 0, 60);
+    assert_eq!(finding(&alerts[0]).windows.iter().filter(|w| w.crossed).count(), 1);
+    assert_eq!(rig.engine.stats().late_for_window, 1);
+    account(&rig);
+}

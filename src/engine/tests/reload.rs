@@ -1,0 +1,68 @@
+//! D7: what a change of rules keeps.
+
+use crate::{
+    alert::{Activity, Reason},
+    rules::Severity::{Critical, High},
+};
+
+use crate::rules::Field;
+
+use super::*;
+
+#[test]
+fn a_lowered_limit_meets_the_counts_that_are_there() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 1000, High)])]);
+    assert!(rig.read("ann", 0, 500).is_empty());
+    rig.engine.reload(rules(&[rule("r", &[(HOUR, 500, High)])]), rig.broker_time);
+    let alerts = rig.read("ann", 1, 1);
+    assert_eq!(finding(&alerts[0]).windows[0].lo, 501);
+}
+
+#[test]
+fn an_added_window_starts_empty_and_the_others_keep_their_counts() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 1000, High)])]);
+    rig.read("ann", 0, 500);
+    let both = [(HOUR, 1000, High), (DAY, 400, High)];
+    rig.engine.reload(rules(&[rule("r", &both)]), rig.broker_time);
+    assert!(rig.read("ann", 1, 400).is_empty(), "the day has seen 400, the hour 900");
+    let alerts = rig.read("ann", 2, 101);
+    assert_eq!(alerts.len(), 1);
+    let windows = &finding(&alerts[0]).windows;
+    assert_eq!((windows[0].lo, windows[1].lo), (1001, 501));
+    assert_eq!(finding(&alerts[0]).counting_since, event("", 1, 0).event_time);
+}
+
+#[test]
+fn a_changed_filter_starts_empty_and_closes_what_was_open() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.read("ann", 0, 101);
+    let mut changed = rule("r", &[(HOUR, 100, High)]);
+    changed.unless = vec![(Field::Operation, vec!["copy".into()])];
+    rig.engine.reload(rules(&[changed]), rig.broker_time);
+    let alerts = rig.alerts();
+    assert_eq!((alerts[0].activity, alerts[0].reason), (Activity::Close, Reason::RuleRemoved));
+    assert!(rig.read("ann", 1, 100).is_empty());
+}
+
+#[test]
+fn a_removed_rule_closes_its_episodes_and_leaves_those_of_others() {
+    let mut rig = Rig::new(&[rule("a", &[(HOUR, 100, High)]), rule("b", &[(HOUR, 100, High)])]);
+    assert_eq!(rig.read("ann", 0, 101).len(), 2);
+    rig.engine.reload(rules(&[rule("b", &[(HOUR, 100, High)])]), rig.broker_time);
+    let alerts = rig.alerts();
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(finding(&alerts[0]).rule, "a");
+    assert_eq!(rig.engine.episodes(), 1);
+}
+
+#[test]
+fn an_episode_goes_on_under_an_added_limit() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    let opened = rig.read("ann", 0, 101);
+    let both = [(HOUR, 100, High), (HOUR, 150, Critical)];
+    rig.engine.reload(rules(&[rule("r", &both)]), rig.broker_time);
+    let alerts = rig.read("ann", 1, 50);
+    assert_eq!(alerts[0].episode, opened[0].episode);
+    assert_eq!(alerts[0].reason, Reason::Escalated);
+    assert_ne!(alerts[0].message, opened[0].message);
+}

@@ -1,0 +1,181 @@
+//! The one list of metrics: field, kind, name, labels, unit, help.
+//!
+//! Everything else follows from it: the typed [`Families`], what is registered, and
+//! `docs/METRICS.md`. A label value comes from a closed set or from configuration (topics, rule
+//! ids, catalogue globs); a principal, a key or the text of an error is never one.
+
+use super::family::{Counter, CounterVec, Family, Gauge, GaugeVec, Histogram, MaxVec, Sum, SumVec};
+
+/// How one metric is called and what it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// `exfilwatch_<subject>_<what>_<unit>[_total]`.
+    pub name: &'static str,
+    /// What a scrape calls it: `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Label names; their values come from closed sets.
+    pub labels: &'static [&'static str],
+    /// What one unit of its value is.
+    pub unit: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($(
+        $field:ident: $kind:ident $name:literal [$($label:literal),*] $unit:literal $help:literal;
+    )*) => {
+        /// Every metric.
+        pub const TABLE: &[Spec] = &[$(Spec {
+            name: $name,
+            kind: <$kind as Family>::KIND,
+            labels: &[$($label),*],
+            unit: $unit,
+            help: $help,
+        }),*];
+
+        /// A handle for every metric of [`TABLE`].
+        #[expect(clippy::doc_markdown, reason = "the help is for a scrape, which has no markdown")]
+        #[derive(Debug)]
+        pub struct Families {
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        impl Families {
+            /// Registers every metric of [`TABLE`].
+            pub(super) fn register(registry: &prometheus::Registry) -> Self {
+                let mut table = TABLE.iter();
+                // A struct literal is evaluated in the order it is written: that of the table.
+                Self {
+                    $($field: {
+                        let spec = table.next().expect("the table has an entry for each field");
+                        <$kind as Family>::register(spec, registry)
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    // Ingest: what was read and what became of it (D5).
+    records_read: CounterVec "exfilwatch_records_read_total" ["topic"] "records"
+        "Kafka records read from an input topic.";
+    records_read_bytes: CounterVec "exfilwatch_records_read_bytes_total" ["topic"] "bytes"
+        "Bytes of the values of the records read from an input topic.";
+    events_read: CounterVec "exfilwatch_events_read_total" ["topic", "outcome", "reason"] "events"
+        "Events read from an input topic by what became of them: forwarded, ignored or \
+         dead_letter, with the reason; a record that cannot be decoded counts as one event.";
+    rows_forwarded: CounterVec "exfilwatch_rows_forwarded_total" ["group_by"] "rows"
+        "Canonical rows routed to the internal events topic, by the route they took.";
+    forwarded_bytes: CounterVec "exfilwatch_rows_forwarded_bytes_total" ["group_by"] "bytes"
+        "Bytes of the batches written to the internal events topic, before compression by Kafka.";
+    rows_keyless: CounterVec "exfilwatch_rows_keyless_total" ["group_by"] "events"
+        "Events without the field a route groups by, which therefore count for no key of that \
+         route.";
+    catalog_matched: CounterVec "exfilwatch_catalog_matched_total" ["entry"] "objects"
+        "Objects that took their labels or size from a catalogue entry.";
+    catalog_last_matched: GaugeVec "exfilwatch_catalog_last_matched_timestamp_seconds"
+        ["entry"] "seconds since the epoch"
+        "When a catalogue entry last matched an object, or the start of the process if it never \
+         did.";
+    time_marks: Counter "exfilwatch_time_marks_written_total" [] "marks"
+        "Time marks written because every input was at its end.";
+    partitions_paused: SumVec "exfilwatch_partitions_paused" ["role", "reason"] "partitions"
+        "Assigned partitions that are paused now: ahead of the slowest source (drift) or \
+         waiting for room (backpressure).";
+    source_drift: MaxVec "exfilwatch_source_drift_seconds" ["topic"] "seconds"
+        "How far the foremost partition of an input is ahead of the slowest that is not idle, \
+         in event time.";
+
+    // Dead letters.
+    dead_letters: CounterVec "exfilwatch_dead_letters_produced_total" ["reason"] "records"
+        "Records written to the dead-letter topic, by reason.";
+    dead_letters_cut_bytes: Counter "exfilwatch_dead_letters_cut_bytes_total" [] "bytes"
+        "Bytes left out of dead letters that were too large for their topic.";
+    dead_letters_bodiless: Counter "exfilwatch_dead_letters_bodiless_total" [] "records"
+        "Dead letters of which only the headers were kept, because they came faster than the \
+         limit.";
+
+    // Detect: rows and time.
+    rows_evaluated: CounterVec "exfilwatch_rows_evaluated_total" ["group_by", "outcome"] "rows"
+        "Rows read by detect by what became of them: applied, duplicate or too_late.";
+    rows_late_for_window: Counter "exfilwatch_rows_late_for_window_total" [] "rows"
+        "Applied rows that were too old for at least one window of their meter, but not for all.";
+    rows_clamped: Counter "exfilwatch_rows_clamped_total" [] "rows"
+        "Rows whose event time lay in the future and was clamped to broker time plus the \
+         allowed skew.";
+    rows_uncounted: Counter "exfilwatch_rows_uncounted_total" [] "rows"
+        "Applied rows of which the source lost the record count; unknown is never 0.";
+    rows_upper_bound: Counter "exfilwatch_rows_upper_bound_total" [] "rows"
+        "Applied rows whose record count is an upper bound.";
+    event_lag: Histogram "exfilwatch_event_lag_seconds" [] "seconds"
+        "From the time of an event to its evaluation.";
+
+    // Detect: what is held.
+    window_keys: SumVec "exfilwatch_window_keys" ["group_by"] "keys"
+        "Keys held in the window tables; those of group_by=\"principal.id\" are principals.";
+    window_keys_promoted: SumVec "exfilwatch_window_keys_promoted" ["group_by"] "keys"
+        "Keys that are near a limit and therefore counted in fine slices.";
+    window_promotions: CounterVec "exfilwatch_window_promotions_total" ["group_by"] "keys"
+        "Promotions of a key to fine slices.";
+    window_memory: Sum "exfilwatch_window_memory_bytes" [] "bytes"
+        "Memory of the window tables.";
+    window_memory_limit: Gauge "exfilwatch_window_memory_limit_bytes" [] "bytes"
+        "Ceiling of the window tables (detect.memory_limit).";
+    window_evictions: CounterVec "exfilwatch_window_evictions_total" ["reason"] "keys"
+        "Keys that left the window tables: their windows were empty (idle) or memory was at its \
+         ceiling (capacity).";
+    partitions_degraded: Sum "exfilwatch_partitions_degraded" [] "partitions"
+        "Partitions at their memory ceiling, where small keys are estimated; 0 is healthy.";
+
+    // Alerts.
+    alerts_delivered: CounterVec "exfilwatch_alerts_delivered_total"
+        ["rule", "severity", "activity"] "alerts"
+        "Alerts acknowledged by the alert topic; rule is exfilwatch.<kind> for system alerts.";
+    alert_latency: Histogram "exfilwatch_alert_latency_seconds" [] "seconds"
+        "From the time of the event that caused an alert to the acknowledgement of the alert.";
+    alerts_undelivered: Sum "exfilwatch_alerts_undelivered" [] "alerts"
+        "Alerts in the outboxes: decided, but not yet acknowledged by the alert topic.";
+
+    // Rules.
+    rules_info: GaugeVec "exfilwatch_rules_info" ["revision"] "1"
+        "The revision of the rules in force.";
+    rules_in_force: Gauge "exfilwatch_rules_in_force" [] "rules"
+        "Rules in force.";
+    rule_reloads: CounterVec "exfilwatch_rule_reloads_total" ["result"] "reloads"
+        "Reloads of the rules, by result: applied, unchanged or refused.";
+    rule_matched: CounterVec "exfilwatch_rule_matched_total" ["rule"] "events"
+        "Events that passed the filter of a rule.";
+    rule_last_matched: GaugeVec "exfilwatch_rule_last_matched_timestamp_seconds"
+        ["rule"] "seconds since the epoch"
+        "When an event last passed the filter of a rule, or when the rule came into force if \
+         none did.";
+
+    // Kafka and the process.
+    consumer_lag_records: SumVec "exfilwatch_consumer_lag_records" ["role", "topic"] "records"
+        "Records between the position of the group and the end of the topic, over the \
+         partitions of this process.";
+    consumer_lag_seconds: MaxVec "exfilwatch_consumer_lag_seconds" ["role", "topic"] "seconds"
+        "Age of the record read last from the most delayed partition of this process; 0 at the \
+         end.";
+    partitions_assigned: SumVec "exfilwatch_partitions_assigned" ["role"] "partitions"
+        "Partitions assigned to this process.";
+    rebalances: CounterVec "exfilwatch_rebalances_total" ["role"] "rebalances"
+        "Rebalances of the consumer group seen by this process.";
+    commits: CounterVec "exfilwatch_commits_total" ["role", "result"] "commits"
+        "Offset commits, by result: ok or failed.";
+    delivery_failures: CounterVec "exfilwatch_delivery_failures_total" ["output"] "messages"
+        "Messages Kafka refused or lost on the way to events, alerts or dead_letter; each is \
+         sent again.";
+    queue_fill: MaxVec "exfilwatch_queue_fill_ratio" ["queue"] "ratio"
+        "How full the fullest queue of its kind is: hold (records held back by drift), ring \
+         (between poll and engine) or producer.";
+    account_difference: SumVec "exfilwatch_account_difference_rows" ["role"] "rows"
+        "Rows by which the account of what was read and what became of it fails to add up; 0 is \
+         healthy.";
+    ready: Gauge "exfilwatch_ready" [] "1"
+        "1 when every role is ready, else 0; /readyz says why.";
+    build_info: GaugeVec "exfilwatch_build_info" ["version", "revision", "librdkafka"] "1"
+        "What is running.";
+}

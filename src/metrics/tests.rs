@@ -1,0 +1,174 @@
+//! The table is well-formed, its handles move what they name, and the page is in step.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::*;
+use crate::{
+    event::{DecodeError, IgnoreReason},
+    rules::{Filter, GroupBy, Limit, Measure, Meter, Rule, Severity},
+    units::WindowSpan,
+};
+
+fn at(seconds: i64) -> EventTime {
+    EventTime::from_millis(seconds * 1000)
+}
+
+fn rule_set(revision: &str, ids: &[&str]) -> RuleSet {
+    let limit = |rule| Limit { rule, window: 0, above: 10, severity: Severity::High };
+    let rule = |id: &&str| Rule {
+        id: id.to_string(),
+        title: id.to_string(),
+        severity: Severity::High,
+        meter: 0,
+    };
+    RuleSet {
+        revision: revision.to_owned(),
+        rules: ids.iter().map(rule).collect(),
+        meters: vec![Meter {
+            identity: String::new(),
+            filter: Filter::default(),
+            group_by: GroupBy::PrincipalId,
+            measure: Measure::Rows,
+            windows: vec![WindowSpan::MIN],
+            limits: (0..ids.len()).map(limit).collect(),
+        }],
+    }
+}
+
+#[test]
+fn every_name_follows_the_pattern_and_is_used_once() {
+    let mut names = BTreeSet::new();
+    for spec in TABLE {
+        let name = spec.name;
+        assert!(names.insert(name), "{name} twice");
+        assert!(name.starts_with("exfilwatch_"), "{name}");
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+        assert_eq!(spec.kind == "counter", name.ends_with("_total"), "{name}");
+        assert!(spec.help.ends_with('.'), "{name}");
+        // What `promtool check metrics` refuses.
+        for part in name.split('_') {
+            assert!(!["counter", "gauge", "histogram", "ms", "s", "kb", "mb"].contains(&part));
+            assert!(!["milliseconds", "minutes", "hours", "days", "percent"].contains(&part));
+        }
+        for suffix in ["_count", "_sum", "_bucket"] {
+            assert!(!name.ends_with(suffix), "{name} ends like a part of a histogram");
+        }
+        for (word, unit) in [("_seconds", "seconds"), ("_bytes", "bytes"), ("_ratio", "ratio")] {
+            assert_eq!(name.contains(word), spec.unit.starts_with(unit), "{name}: {}", spec.unit);
+        }
+    }
+}
+
+#[test]
+fn metrics_page_is_in_step_with_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
+    if std::env::var_os("EXFILWATCH_BLESS").is_some() {
+        fs::write(&path, markdown()).unwrap();
+    }
+    let page = fs::read_to_string(&path).unwrap_or_default();
+    assert!(page == markdown(), "run EXFILWATCH_BLESS=1 cargo test --lib metrics");
+}
+
+#[test]
+fn input_counts_land_in_the_series_of_their_reason_and_start_anew() {
+    let metrics = Metrics::new();
+    let input = metrics.input("query-events");
+    let mut counts = InputCounts { records: 3, bytes: 900, forwarded: 1, ..Default::default() };
+    counts.ignore(IgnoreReason::OtherKind);
+    counts.refuse(&DecodeError::NoIdentity { expected: "a principal" });
+    input.add(&mut counts);
+    assert_eq!(counts, InputCounts::default());
+    input.add(&mut counts);
+    let text = metrics.render();
+    for line in [
+        r#"exfilwatch_records_read_total{topic="query-events"} 3"#,
+        r#"exfilwatch_records_read_bytes_total{topic="query-events"} 900"#,
+        r#"{outcome="forwarded",reason="none",topic="query-events"} 1"#,
+        r#"{outcome="ignored",reason="other_kind",topic="query-events"} 1"#,
+        r#"{outcome="ignored",reason="null_value",topic="query-events"} 0"#,
+        r#"{outcome="dead_letter",reason="no_identity",topic="query-events"} 1"#,
+        r#"{outcome="dead_letter",reason="syntax",topic="query-events"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn every_reason_and_code_has_a_place() {
+    let mut counts = InputCounts::default();
+    for reason in IgnoreReason::ALL {
+        counts.ignore(reason);
+    }
+    let (what, format, detail, found) = ("rows", "json", String::new(), String::new());
+    for error in [
+        DecodeError::Syntax { format, detail },
+        DecodeError::Missing { field: "rows", expected: "" },
+        DecodeError::Invalid { field: "rows", found, expected: "" },
+        DecodeError::NoIdentity { expected: "" },
+        DecodeError::TooLarge { what, found: 2, limit: 1 },
+    ] {
+        counts.refuse(&error);
+    }
+    assert_eq!(counts.ignored, [1; IgnoreReason::ALL.len()]);
+    assert_eq!(counts.dead_letters, [1; DecodeError::CODES.len()]);
+}
+
+#[test]
+fn total_adds_growth_once_and_survives_a_rebuilt_owner() {
+    let metrics = Metrics::new();
+    let mut total = Total::new(metrics.rows_clamped.clone());
+    assert!(total.follow(5));
+    assert!(!total.follow(5));
+    assert!(total.follow(7));
+    assert!(total.follow(2), "its owner began anew");
+    assert_eq!(metrics.rows_clamped.get(), 9);
+}
+
+#[test]
+fn revoked_partition_takes_its_keys_out_of_the_gauges_and_leaves_the_counters() {
+    let metrics = Metrics::new();
+    let (mut one, mut two) = (metrics.partition(), metrics.partition());
+    let by = GroupBy::PrincipalId as usize;
+    one.tables[by].follow(100, 3, 4);
+    two.tables[by].follow(50, 1, 1);
+    assert!(metrics.render().contains("exfilwatch_window_keys{group_by=\"principal.id\"} 150"));
+    drop(one);
+    let text = metrics.render();
+    assert!(text.contains("exfilwatch_window_keys{group_by=\"principal.id\"} 50"));
+    assert!(text.contains("exfilwatch_window_promotions_total{group_by=\"principal.id\"} 5"));
+}
+
+#[test]
+fn event_lag_is_never_negative_and_shows_after_the_flush() {
+    let metrics = Metrics::new();
+    let partition = metrics.partition();
+    partition.evaluated(at(10), at(12));
+    partition.evaluated(at(99), at(12));
+    assert_eq!(metrics.event_lag.get_sample_count(), 0);
+    partition.flush();
+    assert_eq!(metrics.event_lag.get_sample_count(), 2);
+    assert!((metrics.event_lag.get_sample_sum() - 2.0).abs() < 1e-9);
+}
+
+#[test]
+fn reload_leaves_one_revision_and_only_the_rules_in_force() {
+    let metrics = Metrics::new();
+    metrics.rules_in_force(&rule_set("aaaa", &["old", "kept"]), at(100));
+    let mut old = metrics.rules(&rule_set("aaaa", &["old", "kept"]));
+    old.follow(1, 5, at(150));
+    metrics.rules_in_force(&rule_set("bbbb", &["kept", "new"]), at(200));
+    let text = metrics.render();
+    assert!(!text.contains("aaaa") && !text.contains("rule=\"old\"} 0\n"), "{text}");
+    assert!(text.contains("exfilwatch_rules_info{revision=\"bbbb\"} 1"));
+    assert!(text.contains("exfilwatch_rules_in_force 2"));
+    assert!(text.contains("exfilwatch_rule_matched_total{rule=\"kept\"} 5"));
+    assert!(text.contains("exfilwatch_rule_last_matched_timestamp_seconds{rule=\"kept\"} 150"));
+    assert!(text.contains("exfilwatch_rule_last_matched_timestamp_seconds{rule=\"new\"} 200"));
+}
+
+#[test]
+fn hostile_label_text_from_the_configuration_stays_inside_its_quotes() {
+    let metrics = Metrics::new();
+    metrics.input("a\"b\\c\nd").add(&mut InputCounts { records: 1, ..Default::default() });
+    assert!(metrics.render().contains(r#"{topic="a\"b\\c\nd"} 1"#));
+}

@@ -1,0 +1,43 @@
+//! Tests of W1 to W5 against an event log that forgets nothing.
+
+mod bounds;
+
+use super::*;
+use crate::units::KeyHash;
+
+/// 1 h of the four windows most used here; the longest and the shortest there are among them.
+const SPANS: [u64; WINDOWS_MAX] = [60, 3600, 86_400, 30 * 86_400];
+/// 2026-01-01: a realistic number of slices since the epoch.
+const START: u32 = 1_767_225_600;
+
+fn spec(spans: &[u64], promote_at: u64) -> TableSpec {
+    let mut windows = [None; WINDOWS_MAX];
+    for (window, &span) in windows.iter_mut().zip(spans) {
+        *window = Some(WindowSpan::from_secs(span).unwrap());
+    }
+    TableSpec { windows, promote_at: [promote_at; WINDOWS_MAX] }
+}
+
+fn unlimited() -> Budget {
+    Budget::new(1 << 40)
+}
+
+/// A key spread over all 64 bits, as `SipHash` would.
+fn key(n: u64) -> KeyHash {
+    let mut x = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    KeyHash(x ^ (x >> 31))
+}
+
+/// Every event of one key, kept forever: what `exact` means.
+#[derive(Default)]
+struct Log(Vec<(u32, u64)>);
+
+impl Log {
+    /// Events with a tick in `(at - span_s, at]`.
+    fn exact(&self, span_s: u64, at: Tick) -> u64 {
+        let within = |tick: u32| tick <= at.0 && u64::from(tick) + span_s > u64::from(at.0);
+        self.0.iter().filter(|(tick, _)| within(*tick)).map(|(_, amount)| amount).sum()
+    }
+}
