@@ -56,7 +56,11 @@ fn main() {
         client.produce(&topic, Compression::Lz4, messages);
         let law = if skewed { "Zipf" } else { "uniform" };
         report(&format!("{format}, {law}: poll only"), events, &poll_only(&client, &topic));
-        report(&format!("{format}, {law}: exfilwatch"), events, &detect(&client, &topic, format, events));
+        report(
+            &format!("{format}, {law}: exfilwatch"),
+            events,
+            &detect(&client, &topic, format, events),
+        );
     }
 }
 
@@ -88,7 +92,8 @@ fn detect(client: &Client, topic: &str, format: &str, events: u64) -> Cost {
     let dir = tempfile::tempdir().unwrap();
     let port = kafka::free_port();
     let prefix = client.unique("bench");
-    fs::write(dir.path().join("exfilwatch.yaml"), config(client, topic, format, &prefix, port)).unwrap();
+    fs::write(dir.path().join("exfilwatch.yaml"), config(client, topic, format, &prefix, port))
+        .unwrap();
     let began = Instant::now();
     let mut program = start(dir.path());
     let pid = program.child_mut().id().to_string();
@@ -108,11 +113,8 @@ fn detect(client: &Client, topic: &str, format: &str, events: u64) -> Cost {
             .map(|(_, value)| value)
             .sum();
     }
-    let cost = Cost {
-        cpu_s: cpu_s(&pid),
-        wall_s: began.elapsed().as_secs_f64(),
-        rss_mib: rss_mib(&pid),
-    };
+    let cost =
+        Cost { cpu_s: cpu_s(&pid), wall_s: began.elapsed().as_secs_f64(), rss_mib: rss_mib(&pid) };
     program.signal("TERM");
     let status = program.wait(Duration::from_secs(30)).expect("the program stops");
     assert!(status.success(), "{status}");
@@ -122,11 +124,7 @@ fn detect(client: &Client, topic: &str, format: &str, events: u64) -> Cost {
 fn start(dir: &Path) -> Guarded {
     let log = fs::File::create(dir.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_exfilwatch"));
-    command
-        .args(["run", "-c"])
-        .arg(dir.join("exfilwatch.yaml"))
-        .stdout(Stdio::null())
-        .stderr(log);
+    command.args(["run", "-c"]).arg(dir.join("exfilwatch.yaml")).stdout(Stdio::null()).stderr(log);
     Guarded::spawn(&mut command).unwrap()
 }
 

@@ -13,5 +13,11 @@ mod process;
 mod service;
 mod steps;
 
+mod configuration;
+mod dead_letters;
+mod delivery;
 mod detection;
 mod harness;
+mod lifecycle;
+mod observability;
+mod reload;

@@ -360,6 +360,7 @@ impl Reader {
     }
 
     /// Reads `records` records and keeps none: what reading alone costs.
+    #[allow(dead_code, reason = "for benches/end_to_end, which shares this harness")]
     pub(crate) fn drop_all(&self, records: usize, at_most: Duration) {
         let deadline = Instant::now() + at_most;
         let mut read = 0;
