@@ -101,10 +101,8 @@ fn broker() -> Embedded {
 }
 
 fn produce(broker: &Embedded, records: impl IntoIterator<Item = (i32, Vec<u8>)>) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", broker.bootstrap_servers())
-        .create()
-        .unwrap();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
     for (partition, value) in records {
         producer
             .send(BaseRecord::<(), [u8]>::to("raw").partition(partition).payload(&value))
@@ -145,9 +143,8 @@ fn read(broker: &Embedded, topic: &str, enough: impl Fn(&[Letter]) -> bool) -> V
     let mut read = Vec::new();
     while Instant::now() < until && !enough(&read) {
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
-        let text = |value: Option<&[u8]>| {
-            String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
-        };
+        let text =
+            |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             headers.iter().map(|one| (one.key.to_owned(), text(one.value))).collect()
         });
@@ -177,9 +174,8 @@ fn applied(pipeline: &Handle) -> u64 {
 fn theft_spread_over_partitions_is_found_and_published_once() {
     let _ = tracing_subscriber::fmt().with_env_filter("debug").try_init();
     let broker = broker();
-    let colleagues = (0..400).map(|n| {
-        (i32::try_from(n % 4).unwrap(), event(&format!("colleague-{}", n % 40), n, 10))
-    });
+    let colleagues = (0..400)
+        .map(|n| (i32::try_from(n % 4).unwrap(), event(&format!("colleague-{}", n % 40), n, 10)));
     let insider = (0..150).map(|n| (i32::try_from(n % 4).unwrap(), event("JDoe", n, 10)));
     produce(&broker, colleagues.chain(insider));
     let pipeline = start(config(&broker), Options { http: false }).unwrap();
