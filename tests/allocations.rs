@@ -2,11 +2,29 @@
 //! counts, which is why this is a test binary of its own (a global allocator is one a binary).
 #![expect(unsafe_code, reason = "an allocator is an unsafe trait; this one only counts")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    sync::Arc,
+};
 
-use exfilwatch::units::{KeyHash, Tick, WindowSpan};
-use exfilwatch::window::{Budget, Table, TableSpec};
+use exfilwatch::{
+    engine::{Engine, EngineOptions},
+    event::{
+        Decoder as _, Outcome, SourceDefaults,
+        batch::{Batch, SourcePartition},
+        canonical::CanonicalDecoder,
+        catalog::Catalog,
+        identity::{Identity, IdentitySpec},
+        route::{Router, RouterSpec},
+    },
+    rules::{
+        GroupBy, Measure, Severity, compile,
+        written::{WrittenLimit, WrittenRule},
+    },
+    units::{EventTime, KeyHash, Offset, Partition, Tick, WindowSpan},
+    window::{Budget, Table, TableSpec},
+};
 
 /// Counts what its own thread allocates, so that tests do not see each other.
 struct Counting;
@@ -123,4 +141,99 @@ fn a_flood_at_the_ceiling_allocates_nothing_once_the_sketch_is_there() {
     let before = CALLS.get();
     flood(50_000..200_000);
     assert_eq!(CALLS.get() - before, 0);
+}
+
+/// A rule of which every key with 250 rows is near the limit and none above it.
+fn rule() -> WrittenRule {
+    let limit = |span_s| WrittenLimit {
+        window: WindowSpan::from_secs(span_s).unwrap(),
+        above: 1_000_000,
+        severity: None,
+    };
+    WrittenRule {
+        id: "r".into(),
+        title: "r".into(),
+        severity: Severity::High,
+        wanted: Vec::new(),
+        unless: Vec::new(),
+        group_by: GroupBy::PrincipalId,
+        measure: Measure::Rows,
+        limits: [60, 3600, 86_400, 30 * 86_400].map(limit).to_vec(),
+    }
+}
+
+fn router() -> Router {
+    Router::new(RouterSpec {
+        routes: vec![GroupBy::PrincipalId],
+        partitions: 1,
+        seed: (1, 2),
+        identity: Identity::new(&IdentitySpec::default()),
+        catalog: Catalog::new(Vec::new()),
+    })
+}
+
+/// An event of one of a hundred principals; every tenth of them reads enough to be near the limit.
+fn json(n: u64) -> String {
+    let who = n % 100;
+    let rows = if who % 10 == 0 { 300_000 / 64 } else { 1 };
+    format!(
+        r#"{{"event_id":"e-{n:09}","event_time":"2026-01-01T00:00:00.000Z","principal":{{"id":"User-{who:05}","groups":["support"]}},"source":{{"kind":"postgresql"}},"objects":[{{"schema":"public","name":"customers"}}],"rows":{rows},"client":{{"address":"127.0.0.{who}"}},"query":{{"id":"q-{n:09}"}}}}"#
+    )
+}
+
+/// Decodes and routes `numbers`, one record each.
+fn route(router: &mut Router, decoder: &mut CanonicalDecoder, records: &[String], from: u64) {
+    let source = router.source(&SourcePartition::default());
+    for (offset, record) in (from..).zip(records) {
+        let offset = Offset(i64::try_from(offset).unwrap());
+        let decoded =
+            decoder.decode(record.as_bytes(), &SourceDefaults::default(), &mut |row, outcome| {
+                match outcome {
+                    Outcome::Event(event) => router.push(source, offset, row, event),
+                    other => panic!("{other:?}"),
+                }
+            });
+        decoded.unwrap();
+    }
+}
+
+#[test]
+fn the_engine_allocates_as_much_for_a_message_of_many_rows_as_for_one_of_few() {
+    let (mut router, mut decoder) = (router(), CanonicalDecoder::default());
+    let mut message = |numbers: std::ops::Range<u64>| {
+        let records: Vec<String> = numbers.clone().map(json).collect();
+        route(&mut router, &mut decoder, &records, numbers.start);
+        let mut out = Vec::new();
+        router.flush(&mut out).unwrap();
+        Batch::decode(&out[0].payload).unwrap()
+    };
+    let options =
+        EngineOptions { partition: Partition(0), allowed_skew_ms: 0, memory_limit: 64 << 20 };
+    let mut engine = Engine::new(options, Arc::new(compile(&[rule()])));
+    let now = EventTime::from_millis(1_800_000_000_000);
+    let mut cost = |batch: &Batch| {
+        let before = CALLS.get();
+        engine.apply(batch, now);
+        CALLS.get() - before
+    };
+    cost(&message(0..6400));
+    let (few, many) = (cost(&message(6400..6464)), cost(&message(6464..14_464)));
+    assert_eq!(few, many);
+    assert_eq!(engine.stats().applied, 14_464);
+    assert_eq!(engine.promoted(GroupBy::PrincipalId), 10, "evidence is part of what is measured");
+}
+
+#[test]
+fn ingest_allocates_by_message_and_not_by_event() {
+    let (mut router, mut decoder) = (router(), CanonicalDecoder::default());
+    let records: Vec<String> = (0..16_384).map(json).collect();
+    let mut out = Vec::new();
+    route(&mut router, &mut decoder, &records, 0);
+    router.flush(&mut out).unwrap();
+    let before = CALLS.get();
+    route(&mut router, &mut decoder, &records, 16_384);
+    router.flush(&mut out).unwrap();
+    let calls = CALLS.get() - before;
+    assert_eq!(out.iter().map(|message| message.rows).sum::<u32>(), 2 * 16_384);
+    assert!(calls < 500, "{calls} allocations for 16,384 events in one message");
 }

@@ -148,7 +148,10 @@ fn add_rule(body: &mut Value, alert: &Alert, finding: &RuleFinding, key: &str) {
     if !resources.is_empty() {
         body["resources"] = json!(resources);
     }
-    body["evidences"] = json!([{"data": evidence(&finding.evidence)}]);
+    // None was kept when too many keys were near a limit; an empty one would claim to know.
+    if finding.evidence != Evidence::default() {
+        body["evidences"] = json!([{"data": evidence(&finding.evidence)}]);
+    }
     body["unmapped"] = json!({"exfilwatch": {
         "key": key,
         "group_by": finding.group_by.as_str(),

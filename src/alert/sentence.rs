@@ -69,10 +69,11 @@ fn excess(finding: &RuleFinding, done: &str, by: &str) -> String {
     )
 }
 
-/// The crossed limit to speak of: the most severe, then the one passed by most.
+/// The limit to speak of: of those crossed and passed still, the most severe, then the one passed
+/// by most. An update may come while one crossed window is back below its limit.
 fn worst(windows: &[WindowReading]) -> Option<&WindowReading> {
     let times = |reading: &WindowReading| reading.hi / reading.limit.max(1);
-    let crossed = windows.iter().filter(|reading| reading.crossed);
+    let crossed = windows.iter().filter(|reading| reading.crossed && reading.hi > reading.limit);
     crossed.max_by_key(|reading| (reading.severity, times(reading), reading.window))
 }
 

@@ -6,7 +6,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -76,8 +79,11 @@ impl Member {
         topics: &[&str],
     ) -> Result<Self, Error> {
         let notes = Notes::new(client);
-        let listener =
-            Listener { context: Context(Arc::clone(&notes)), wanted: Mutex::new(VecDeque::new()) };
+        let listener = Listener {
+            context: Context(Arc::clone(&notes)),
+            wanted: Mutex::default(),
+            leaving: AtomicBool::new(false),
+        };
         let failed = |cause| Error::Client { client: client.to_owned(), cause };
         let consumer: BaseConsumer<Listener> = client::consumer(config, client, group)
             .create_with_context(listener)
@@ -148,7 +154,7 @@ impl Member {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&list),
             _ => self.consumer.unassign(),
         };
-        if let Err(cause) = released.and_then(|()| Ok(())) {
+        if let Err(cause) = released {
             warn!("partitions were not let go cleanly: {cause}");
         }
     }
@@ -256,6 +262,12 @@ impl Member {
     /// and a deadline; true when it was done in time.
     #[must_use]
     pub fn leave(self, deadline: Instant) -> bool {
+        self.consumer.context().leaving.store(true, Ordering::Release);
+        while let Some(unanswered) = self.wanted() {
+            let (Rebalance::Assigned(partitions) | Rebalance::Revoked { partitions, .. }) =
+                unanswered;
+            self.release(&partitions);
+        }
         let closer = thread::Builder::new().name("leave".to_owned()).spawn(move || drop(self));
         let Ok(closer) = closer else { return false };
         while !closer.is_finished() {
@@ -290,6 +302,8 @@ fn positions_list(positions: &[(TopicPartition, Offset)]) -> Result<TopicPartiti
 struct Listener {
     context: Context,
     wanted: Mutex<VecDeque<Rebalance>>,
+    /// Nobody polls any more: closing answers for itself.
+    leaving: AtomicBool,
 }
 
 impl ClientContext for Listener {
@@ -313,6 +327,11 @@ impl ConsumerContext for Listener {
         event: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
+        if self.leaving.load(Ordering::Acquire) {
+            // What was ours is drained and committed by now.
+            let _ = consumer.unassign();
+            return;
+        }
         let partitions = list
             .elements()
             .iter()

@@ -13,6 +13,8 @@ pub mod ingest;
 pub mod publish;
 mod reload;
 pub mod system;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::SocketAddr,

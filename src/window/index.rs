@@ -269,6 +269,28 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_many_places_share_splits_for_all_of_them() {
+        let (mut index, mut budget) = (Index::new(), Budget::new(1 << 30));
+        // Keys alike in their lower 8 bits make the directory deep; those after them are spread,
+        // so that segments split that are far shallower than the directory.
+        let home = |n: u64| (n * 0x9e37 % 512) << 23;
+        let alike = (0..600u64).map(|n| home(n) | ((n % 4) << 8));
+        let spread = (0..20_000u64).map(|n| home(n) | (n << 32) | (n % 251));
+        let keys: Vec<u64> = alike.chain(spread).collect();
+        for (slot, &key) in (0..).zip(&keys) {
+            assert!(insert(&mut index, &mut budget, key, slot));
+        }
+        for (slot, &key) in (0..).zip(&keys) {
+            assert_eq!(keys[find(&index, &keys, key).unwrap() as usize], key, "slot {slot}");
+        }
+        let depths: Vec<u32> = index.segments.iter().map(|segment| segment.depth).collect();
+        for (place, &number) in index.directory.iter().enumerate() {
+            let mask = (1 << depths[number as usize]) - 1;
+            assert_eq!(index.directory[place & mask], number, "all places of a segment agree");
+        }
+    }
+
+    #[test]
     fn keys_alike_in_the_lower_half_are_told_apart_until_their_segment_is_full() {
         let (mut index, mut budget) = (Index::new(), Budget::new(1 << 40));
         let keys: Vec<u64> = (0..=LOAD_MAX as u64).map(|n| n << 32 | 0x7fff_ffff).collect();

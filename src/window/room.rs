@@ -25,7 +25,6 @@ const EXPIRY_GRACE_S: u32 = 3600;
 impl Table {
     /// A slot for a key that has none: a fresh one, or that of a key that gives way.
     pub(super) fn insert(&mut self, key: KeyHash, at: Tick, budget: &mut Budget) -> Option<u32> {
-        self.latest = self.latest.max(at);
         self.drop_expired_sketch(budget);
         let has_room =
             self.index.make_room(key, budget, &mut self.slot_bytes) && self.has_slot_room(budget);
@@ -78,7 +77,6 @@ impl Table {
         budget: &mut Budget,
     ) -> Added {
         let held = self.charge(key, at, amount, budget);
-        self.latest = self.latest.max(at);
         let geometry = self.geometry;
         let estimate = self.sketch_for(budget).estimate(&geometry, key, at);
         Added {

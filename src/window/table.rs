@@ -30,7 +30,7 @@ pub struct Table {
     pub(super) rings: FineRings,
     /// Made at first need; keys inserted since then are estimated.
     pub(super) sketch: Option<Sketch>,
-    /// Newest tick of any key.
+    /// Newest tick of any event: the table's own time, for what gives way (`room`).
     pub(super) latest: Tick,
     /// Where the next search for an evictable slot starts.
     pub(super) slot_hand: usize,
@@ -90,6 +90,7 @@ impl Table {
     ///
     /// Allocates only for a new key, a promotion or the first eviction, each a segment at most.
     pub fn add(&mut self, key: KeyHash, at: Tick, amount: u64, budget: &mut Budget) -> Added {
+        self.latest = self.latest.max(at);
         let found = self.find(key);
         let Some(slot) = found.or_else(|| self.insert(key, at, budget)) else {
             return self.add_without_slot(key, at, amount, budget);
@@ -226,7 +227,6 @@ impl Table {
 
     /// Moves all rings of a slot on to `at`, if that is ahead.
     pub(super) fn advance(&mut self, slot: u32, at: Tick) {
-        self.latest = self.latest.max(at);
         let slot = &mut self.slots[slot];
         let newest = slot.newest;
         if at <= newest {

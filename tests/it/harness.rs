@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn a_record_comes_back_whole_under_every_compression() {
     let Some(kafka) = kafka::shared() else { return };
     for compression in Compression::ALL {
-        let topic = kafka.unique(&format!("echo-{compression:?}"));
+        let topic = kafka::unique(&format!("echo-{compression:?}"));
         kafka.create_topic(&topic, 2, &[("retention.ms", "60000")]);
         let value = vec![b'x'; 10_000];
         let message = Message::new(value.clone()).key("k").header("a", "1").header("a", "2").to(1);
@@ -32,7 +32,7 @@ fn a_record_comes_back_whole_under_every_compression() {
 #[test]
 fn an_aborted_transaction_is_hidden_from_read_committed_and_only_from_it() {
     let Some(kafka) = kafka::shared() else { return };
-    let topic = kafka.unique("aborted");
+    let topic = kafka::unique("aborted");
     kafka.create_topic(&topic, 1, &[]);
     let producer = kafka.transaction(&topic);
     for (value, commit) in [("aborted", false), ("committed", true)] {

@@ -4,7 +4,20 @@
 #![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod arrow;
+mod events;
+mod findings;
+mod http;
 mod kafka;
 mod process;
+mod service;
+mod steps;
 
+mod configuration;
+mod dead_letters;
+mod delivery;
+mod detection;
 mod harness;
+mod lifecycle;
+mod observability;
+mod reload;

@@ -211,10 +211,58 @@ fn the_rings_of_keys_out_of_every_window_are_taken_over() {
         }
     }
     assert_eq!((flood.table.promoted(), flood.budget.refused_promotions()), (64, 0));
+    // Without its ring a key reads as of the time it lost it, when nothing of it counted.
+    let reading = flood.table.read(key(0)).unwrap();
+    assert_eq!(reading.hi, [0; 4]);
+    assert_eq!(flood.logs[&0].exact(TWO[1], reading.newest), 0);
     // A key that lost its ring is an ordinary one again, and is promoted anew.
     let added = flood.add(0, 0, 20);
     assert!(added.promoted_now && !added.new_key);
     assert_eq!((added.lo[1], added.hi[1]), (20, 20));
+}
+
+#[test]
+fn the_ring_of_a_pinned_key_is_never_taken_over() {
+    let mut flood = Flood::new(TINY, 10);
+    flood.add(0, 0, 20);
+    flood.table.pin(key(0));
+    for day in 1..20 {
+        flood.now += 2 * 86_400;
+        for n in 0..40 {
+            flood.add(day * 1000 + n, 0, 20);
+        }
+    }
+    assert_eq!(flood.table.read(key(0)).unwrap().hi[1], 20);
+    assert!(flood.table.state(key(0)).unwrap().fine.is_some());
+}
+
+#[test]
+fn time_told_by_known_keys_lets_others_expire() {
+    let mut flood = Flood::new(TINY, 10);
+    for n in 0..64 {
+        flood.add(n, 0, 20);
+    }
+    // Unpromoted so far, and the only one that is still heard of.
+    flood.add(100, 0, 1);
+    flood.now += 2 * 86_400;
+    let added = flood.add(100, 0, 20);
+    assert!(added.promoted_now && !added.estimated && !added.new_key);
+}
+
+#[test]
+fn a_new_key_of_which_the_sketch_holds_nothing_is_estimated_once() {
+    let mut flood = Flood::new(TINY, u64::MAX);
+    let mut n = 0;
+    while flood.budget.evicted() < 2 {
+        flood.add(n, 0, 1);
+        n += 1;
+    }
+    let met = (n..n + 50).map(|n| {
+        assert!(flood.add(n, 0, 1).estimated);
+        // It is small, and the next one may take its place; this one has a slot for now.
+        flood.add(n, 0, 1).estimated
+    });
+    assert!(met.filter(|&still| still).count() < 50, "those that meet others in all rows stay so");
 }
 
 #[test]

@@ -113,6 +113,14 @@ impl Record {
     }
 }
 
+/// A name no other test, and no earlier run on the same broker, has used.
+pub(crate) fn unique(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    format!("{name}-{:x}-{count}", since.as_millis())
+}
+
 impl Client {
     pub(crate) fn new(address: &str) -> Self {
         Self { address: address.to_owned() }
@@ -121,14 +129,6 @@ impl Client {
     /// `host:port`.
     pub(crate) fn address(&self) -> &str {
         &self.address
-    }
-
-    /// A name no other test, and no earlier run on the same broker, has used.
-    pub(crate) fn unique(&self, name: &str) -> String {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-        format!("{name}-{:x}-{count}", since.as_millis())
     }
 
     /// Whether a metadata request is answered.
@@ -360,6 +360,7 @@ impl Reader {
     }
 
     /// Reads `records` records and keeps none: what reading alone costs.
+    #[allow(dead_code, reason = "for benches/end_to_end, which shares this harness")]
     pub(crate) fn drop_all(&self, records: usize, at_most: Duration) {
         let deadline = Instant::now() + at_most;
         let mut read = 0;

@@ -10,8 +10,8 @@ mod jars;
 
 use std::{env, fmt::Display, sync::OnceLock};
 
-pub(crate) use broker::Broker;
-pub(crate) use client::{Client, Compression, Message, Reader, Record, send};
+pub(crate) use broker::{Broker, free_port};
+pub(crate) use client::{Client, Compression, Message, Reader, Record, send, unique};
 
 /// A client of the broker that all tests share, or `None` after saying why there is none.
 ///

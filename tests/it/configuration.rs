@@ -1,0 +1,140 @@
+//! Configuration: refused with every fault at once, or explained against the live topics.
+
+use std::process::Output;
+
+use crate::{
+    events::{MINUTE_MS, Read, now_ms},
+    kafka::{self, Client, Compression},
+    service::{RULES, Setup, exfilwatch},
+    steps::{one_input, produce},
+};
+
+fn said(output: &Output) -> String {
+    let all = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// A deployment whose broker is never asked.
+fn offline(name: &str) -> Setup {
+    Setup::new(&Client::new("127.0.0.1:1"), name)
+}
+
+const FIVE_FAULTS: &str = "kafka:
+  bootstrap_server: \"127.0.0.1:9092\"
+  group_id: exfilwatch
+inputs:
+  - topic: query-events
+    format: parquet
+ingest: {max_drift: soon}
+http: {listen: \"nowhere\"}
+rules:
+  - id: r
+    group_by: principal.name
+    measure: rows
+    limits: [{window: 1h, above: 500}]
+";
+
+#[test]
+fn five_faults_are_told_in_one_run_with_their_places_and_hints() {
+    let setup = offline("faults");
+    let path = setup.path("five.yaml");
+    std::fs::write(&path, FIVE_FAULTS).unwrap();
+    for command in ["check", "run"] {
+        let output = exfilwatch().arg(command).arg("-c").arg(&path).output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+        let said = said(&output);
+        for (line, found) in [
+            (2, "bootstrap_server"),
+            (6, "parquet"),
+            (7, "soon"),
+            (8, "nowhere"),
+            (11, "principal.name"),
+        ] {
+            assert!(said.contains(found), "`{found}` is not in:\n{said}");
+            assert!(said.contains(&format!("five.yaml:{line}:")), "line {line} is not in:\n{said}");
+        }
+        assert!(said.contains("bootstrap_servers"), "no suggestion in:\n{said}");
+    }
+}
+
+#[test]
+fn a_sound_configuration_passes_and_a_missing_one_does_not() {
+    let setup = offline("sound");
+    let output = setup.command(&["check"], &one_input("raw"));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let output = exfilwatch().args(["check", "-c", "/nowhere/exfilwatch.yaml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("/nowhere/exfilwatch.yaml"));
+    let output = exfilwatch().args(["check", "--no-such-flag"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+}
+
+#[test]
+fn settings_that_would_lose_events_are_refused_by_name() {
+    let setup = offline("owned");
+    for property in ["enable.auto.commit", "auto.offset.reset", "group.id", "message.timeout.ms"] {
+        let path = setup.path("owned.yaml");
+        let text = format!(
+            "kafka: {{bootstrap_servers: \"127.0.0.1:1\", properties: {{{property}: \"x\"}}}}
+inputs: [{{topic: raw}}]
+rules: [\"rules/*.yaml\"]
+"
+        );
+        std::fs::write(&path, text).unwrap();
+        let output = exfilwatch().args(["check", "-c"]).arg(&path).output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{property}: {}", said(&output));
+        assert!(said(&output).contains(property), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_keyed_input_is_refused_where_counts_would_be_split() {
+    let setup = offline("keyed");
+    let keyed = "inputs: [{topic: raw, keyed: true}]";
+    let two = "inputs: [{topic: raw, keyed: true}, {topic: more}]";
+    let aliases = format!("{keyed}\nidentity: {{aliases: {{a: b}}}}");
+    for lines in [two, aliases.as_str()] {
+        let output = setup.command(&["check"], lines);
+        assert_eq!(output.status.code(), Some(78), "{lines}: {}", said(&output));
+        assert!(said(&output).contains("keyed"), "{}", said(&output));
+    }
+    setup.rules("rules.yaml", &RULES.replace("principal.id", "principal.tenant"));
+    let output = setup.command(&["check"], keyed);
+    assert_eq!(output.status.code(), Some(78), "by tenant: {}", said(&output));
+}
+
+#[test]
+fn check_online_shows_what_is_understood_and_which_rules_match() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "online");
+    setup.rules(
+        "typo.yaml",
+        "rules:
+  - id: never-fires
+    where: {object: \"crm.public.costumers\"}
+    group_by: principal.id
+    limits: [{window: 1h, above: 10}]
+",
+    );
+    let topic = setup.input("json", 2);
+    let at = now_ms() - 10 * MINUTE_MS;
+    let reads: Vec<Read> = (0..20).map(|n| Read::of("jdoe", at + n, 3)).collect();
+    produce(&kafka, &topic, &reads);
+    kafka.produce(&topic, Compression::None, [kafka::Message::new("poison")]);
+    let output = setup.command(&["check", "--online"], &one_input(&topic));
+    let said = said(&output);
+    for expected in
+        [topic.as_str(), "jdoe", "crm.public.customers", "customer-records", "never-fires"]
+    {
+        assert!(said.contains(expected), "`{expected}` is not in:\n{said}");
+    }
+    assert_eq!(kafka.committed(&setup.group("ingest"), &topic), [None, None], "it only looks");
+}
+
+#[test]
+fn check_online_without_a_broker_says_so() {
+    let setup = offline("dark");
+    let output = setup.command(&["check", "--online"], &one_input("raw"));
+    assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("127.0.0.1:1"), "{}", said(&output));
+}

@@ -1,0 +1,151 @@
+//! Every event is counted once: whatever the codec, and whatever ends in the middle.
+
+use std::time::Duration;
+
+use crate::{
+    events::{MINUTE_MS, Read, now_ms, ordinary_hour, spread, theft},
+    findings::{Finding, OPEN, RULE, openings},
+    kafka::{self, Compression},
+    service::Setup,
+    steps::{SOON, all_counted, applied, events_read, one_input, produce},
+};
+
+/// Reads of one principal that end at `total` records, one record each.
+fn single_records(principal: &str, total: i64) -> Vec<Read> {
+    let start = now_ms() - 30 * MINUTE_MS;
+    (0..total).map(|n| Read::of(principal, start + n * 1000, 1)).collect()
+}
+
+#[test]
+fn events_of_every_compression_are_counted() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "codecs");
+    let topic = setup.input("json", 2);
+    let reads = single_records("insider", 505);
+    let share = reads.len() / Compression::ALL.len();
+    for (compression, reads) in Compression::ALL.into_iter().zip(reads.chunks(share)) {
+        kafka.produce(&topic, compression, spread(reads.iter().map(Read::canonical), 2));
+    }
+    let service = setup.run(&one_input(&topic));
+    all_counted(&[&service], reads.len());
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn a_stopped_and_restarted_process_goes_on_where_it_was() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "restart");
+    let topic = setup.input("json", 2);
+    let reads = single_records("insider", 500);
+    let lines = one_input(&topic);
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..300]);
+    all_counted(&[&first], 300);
+    assert!(first.stop().success());
+    // Produced while nobody was there.
+    produce(&kafka, &topic, &reads[300..]);
+    let second = setup.run(&lines);
+    // Detect has read everything again, ingest only what was new.
+    all_counted(&[&second], 500);
+    assert_eq!(events_read(&second), 200);
+    // 500 is no more than the limit: an event counted twice would have crossed it.
+    let mut reader = setup.reader("alerts");
+    assert_eq!(Finding::all(reader.during(Duration::from_millis(500)), RULE), []);
+    produce(&kafka, &topic, &[Read::of("insider", now_ms() - MINUTE_MS, 1)]);
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn a_restart_publishes_an_alert_again_only_under_its_own_id() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "again");
+    let topic = setup.input("json", 1);
+    let lines = one_input(&topic);
+    produce(&kafka, &topic, &theft("insider", 100, now_ms() - 10 * MINUTE_MS));
+    let first = setup.run(&lines);
+    let mut reader = setup.reader("alerts");
+    reader.until("the alert", SOON, |seen| !opening_ids(seen).is_empty());
+    first.kill();
+    let second = setup.run(&lines);
+    all_counted(&[&second], 100);
+    let records = reader.during(Duration::from_secs(1));
+    let mut ids = opening_ids(records);
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "openings of one episode: {ids:?}");
+}
+
+/// Message ids of openings, repeats included.
+fn opening_ids(records: &[kafka::Record]) -> Vec<String> {
+    let all = Finding::all(records, RULE).into_iter();
+    all.filter(|finding| finding.activity == OPEN).map(|finding| finding.message).collect()
+}
+
+#[test]
+fn a_process_killed_in_the_middle_loses_and_repeats_nothing() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "killed");
+    let topic = setup.input("json", 3);
+    let lines = one_input(&topic);
+    // 498 records of the one who is watched, among enough others to be killed in the middle.
+    let end = now_ms() - 10 * MINUTE_MS;
+    let mut reads = ordinary_hour(40, 500, end);
+    reads.extend(single_records("insider", 498));
+    reads.sort_by_key(|read| read.at_ms);
+    produce(&kafka, &topic, &reads);
+    let first = setup.run(&lines);
+    first.until("the first rows counted", SOON, || applied(&first) > 0);
+    first.kill();
+    let second = setup.run(&lines);
+    all_counted(&[&second], reads.len());
+    let last: Vec<Read> = (0..3).map(|n| Read::of("insider", now_ms() - 1000 + n, 1)).collect();
+    produce(&kafka, &topic, &last);
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn the_partitions_of_a_killed_member_are_taken_over() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "takeover");
+    let topic = setup.input("json", 4);
+    let lines = one_input(&topic);
+    let (one, two) = (setup.run(&lines), setup.run(&lines));
+    let assigned = |service: &crate::service::Service| {
+        service.metrics().sum("exfilwatch_partitions_assigned", &[])
+    };
+    one.until("partitions shared evenly", SOON, || assigned(&one) == 4 && assigned(&two) == 4);
+    let reads = single_records("insider", 500);
+    produce(&kafka, &topic, &reads[..250]);
+    all_counted(&[&one, &two], 250);
+    two.kill();
+    produce(&kafka, &topic, &reads[250..]);
+    all_counted(&[&one], 500);
+    assert_eq!(assigned(&one), 8);
+    produce(&kafka, &topic, &[Read::of("insider", now_ms() - MINUTE_MS, 1)]);
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn a_start_at_a_time_or_at_the_end_leaves_out_what_is_before() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "start");
+    let (old, new) = (setup.input("earliest", 1), setup.input("latest", 1));
+    let reads = single_records("insider", 10);
+    produce(&kafka, &old, &reads);
+    produce(&kafka, &new, &reads);
+    let service = setup.run(&format!(
+        "inputs:\n  - {{topic: {old}, start: earliest}}\n  - {{topic: {new}, start: latest}}\n"
+    ));
+    all_counted(&[&service], 10);
+    produce(&kafka, &new, &[Read::of("insider", now_ms(), 1)]);
+    all_counted(&[&service], 11);
+    let read =
+        |topic: &str| service.metrics().sum("exfilwatch_events_read_total", &[("topic", topic)]);
+    assert_eq!((read(&old), read(&new)), (10, 1));
+}

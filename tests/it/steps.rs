@@ -1,0 +1,46 @@
+//! Steps that many tests share.
+
+use std::time::Duration;
+
+use crate::{
+    events::{Read, spread},
+    kafka::{Client, Compression},
+    service::Service,
+};
+
+/// What takes a moment may take this long on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(12);
+
+/// Sum of events over every outcome, of one process.
+pub(crate) fn events_read(service: &Service) -> i64 {
+    service.metrics().sum("exfilwatch_events_read_total", &[])
+}
+
+/// Rows that a process has counted, over every partition.
+pub(crate) fn applied(service: &Service) -> i64 {
+    let labels = [("group_by", "principal.id"), ("outcome", "applied")];
+    service.metrics().sum("exfilwatch_rows_evaluated_total", &labels)
+}
+
+/// Waits until `services` together have counted `rows` rows, then checks that it stays so and
+/// that every account adds up.
+pub(crate) fn all_counted(services: &[&Service], rows: usize) {
+    let rows = i64::try_from(rows).unwrap();
+    let sum = |count: fn(&Service) -> i64| services.iter().map(|s| count(s)).sum::<i64>();
+    services[0].until("all rows counted", SOON, || sum(applied) >= rows);
+    assert_eq!(sum(applied), rows, "rows counted");
+    for service in services {
+        let metrics = service.metrics();
+        assert_eq!(metrics.sum("exfilwatch_account_difference_rows", &[]), 0);
+    }
+}
+
+pub(crate) fn one_input(topic: &str) -> String {
+    format!("inputs:\n  - topic: {topic}\n")
+}
+
+pub(crate) fn produce(kafka: &Client, topic: &str, reads: &[Read]) {
+    let partitions = i32::try_from(kafka.partitions(topic)).unwrap();
+    let messages = spread(reads.iter().map(Read::canonical), partitions);
+    kafka.produce(topic, Compression::Lz4, messages);
+}
