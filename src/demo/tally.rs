@@ -32,6 +32,7 @@ pub struct Tally {
     /// The insider's week at its highest, by day.
     curve: Vec<u64>,
     now: EventTime,
+    delivered: u64,
     alerts: u64,
     first_crossing: Option<EventTime>,
     accused: BTreeSet<String>,
@@ -65,6 +66,7 @@ impl Tally {
             staff: staff.to_vec(),
             theft: theft.clone(),
             now: EventTime::default(),
+            delivered: 0,
             alerts: 0,
             first_crossing: None,
             accused: BTreeSet::new(),
@@ -76,7 +78,11 @@ impl Tally {
     pub fn read(&mut self, read: &Read) {
         self.now = self.now.max(read.at);
         let person = usize::from(read.person);
-        if !read.work.is_personal() || self.staff[person].role == Role::Etl {
+        if self.staff[person].role == Role::Etl {
+            return;
+        }
+        self.delivered += u64::from(read.rows);
+        if !read.work.is_personal() {
             return;
         }
         let records = self.week.add(read);
@@ -117,6 +123,12 @@ impl Tally {
     #[must_use]
     pub const fn now(&self) -> EventTime {
         self.now
+    }
+
+    /// Records delivered to people.
+    #[must_use]
+    pub const fn delivered(&self) -> u64 {
+        self.delivered
     }
 
     /// The insider's week at its highest, by day.

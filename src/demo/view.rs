@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{
@@ -63,8 +64,8 @@ impl Flow {
 pub struct View<'a> {
     mode: Mode,
     to: &'a mut dyn Write,
-    /// Lines of the panel that is on the screen.
-    drawn: usize,
+    /// Draws the panel, knows the size of the terminal; hidden in the other modes.
+    panel: ProgressBar,
     /// First day of the next plain line.
     due: Day,
     /// Daily messages of episodes that go on.
@@ -74,7 +75,15 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// A view that has shown nothing.
     pub fn new(mode: Mode, to: &'a mut dyn Write) -> Self {
-        Self { mode, to, drawn: 0, due: Day(0), ongoing: 0 }
+        let panel = match mode {
+            Mode::Panel => ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout())
+                .with_style(
+                    ProgressStyle::with_template("{msg}")
+                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                ),
+            Mode::Lines | Mode::Json => ProgressBar::hidden(),
+        };
+        Self { mode, to, panel, due: Day(0), ongoing: 0 }
     }
 
     /// A line about the run itself.
@@ -101,13 +110,9 @@ impl<'a> View<'a> {
     /// How things stand. Plain lines and JSON are written only every two weeks of event time.
     pub fn progress(&mut self, flow: &Flow, tally: &Tally) -> io::Result<()> {
         if self.mode == Mode::Panel {
-            let lines = panel(flow, tally, self.ongoing);
-            self.erase()?;
-            for line in &lines {
-                writeln!(self.to, "{line}")?;
-            }
-            self.drawn = lines.len();
-            return self.to.flush();
+            self.panel.set_message(panel(flow, tally, self.ongoing).join("\n"));
+            self.panel.tick();
+            return Ok(());
         }
         let day = Day::of(tally.now());
         if day < self.due || flow.events == 0 {
@@ -135,7 +140,7 @@ impl<'a> View<'a> {
 
     /// The end: the curve, what was counted, what was lost, who was accused.
     pub fn end(&mut self, end: &End<'_>) -> io::Result<()> {
-        self.erase()?;
+        self.panel.finish_and_clear();
         if self.mode == Mode::Json {
             return self.object(&end.object());
         }
@@ -145,26 +150,17 @@ impl<'a> View<'a> {
         self.to.flush()
     }
 
-    /// A line above the panel.
+    /// A line, above the panel where there is one.
     fn line(&mut self, text: &str) -> io::Result<()> {
-        self.erase()?;
-        writeln!(self.to, "{text}")?;
-        self.to.flush()
+        self.panel.suspend(|| {
+            writeln!(self.to, "{text}")?;
+            self.to.flush()
+        })
     }
 
     fn object(&mut self, object: &Value) -> io::Result<()> {
         writeln!(self.to, "{object}")?;
         self.to.flush()
-    }
-
-    /// Takes the panel off the screen.
-    fn erase(&mut self) -> io::Result<()> {
-        if self.drawn > 0 {
-            // Up so many lines, then clear to the end of the screen.
-            write!(self.to, "\x1b[{}A\x1b[J", self.drawn)?;
-            self.drawn = 0;
-        }
-        Ok(())
     }
 }
 
@@ -179,6 +175,8 @@ pub struct End<'a> {
     pub read: u64,
     /// Events that detect applied, each once.
     pub applied: u64,
+    /// Rows of the events topic that were no event under way: seen twice, or never sent.
+    pub repeated: u64,
     /// Everybody's counts.
     pub tally: &'a Tally,
     /// The folder with the files.
@@ -189,7 +187,15 @@ impl End<'_> {
     /// Whether every event was counted once.
     #[must_use]
     pub const fn all_counted(&self) -> bool {
-        self.sent == self.read && self.sent == self.applied
+        self.sent == self.read && self.sent == self.applied && self.repeated == 0
+    }
+
+    /// Whether the demo shows what it is there to show: every event counted, at most a twentieth
+    /// lost, nobody else accused.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let outcome = self.tally.outcome();
+        self.all_counted() && outcome.lost <= STOLEN_RECORDS / 20 && outcome.accused.is_empty()
     }
 
     fn object(&self) -> Value {

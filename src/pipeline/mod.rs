@@ -371,7 +371,10 @@ fn exact(bytes: u64) -> f64 {
 }
 
 /// SIGTERM or Ctrl-C asks to stop; a second one ends the process at once.
-fn watch_signals(stop: &Arc<Stop>) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The thread that waits for them cannot be started.
+pub fn watch_signals(stop: &Arc<Stop>) -> anyhow::Result<()> {
     let stop = Arc::clone(stop);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {

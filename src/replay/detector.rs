@@ -17,8 +17,9 @@ use crate::{
         batch::{Batch, BatchError, SourcePartition},
         catalog::Catalog,
         identity::Identity,
-        route::{Routed, Router, RouterSpec, RouterStats, SEED, SourceId},
+        route::{Routed, Router, RouterSpec, RouterStats, SourceId},
     },
+    pipeline::SEED,
     rules::RuleSet,
     units::{EventTime, KeyHash, Offset, Partition},
 };
