@@ -158,11 +158,14 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.0.client.as_str();
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => {
-                self.0.set_fatal(reason.to_owned());
-            }
-            _ => warn!(client, "{error}: {reason}"),
+        let fatal = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced)
+        );
+        if fatal {
+            self.0.set_fatal(reason.to_owned());
+        } else {
+            warn!(client, "{error}: {reason}");
         }
     }
 }

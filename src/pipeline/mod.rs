@@ -44,7 +44,7 @@ use crate::{
 /// it never changes.
 pub const SEED: (u64, u64) = (0x7368_6172_6564_2d6e, 0x6f74_6869_6e67_2d31);
 /// A loop that has not come round for this long is stuck; longer than any single call it makes.
-pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+pub const STUCK_AFTER: Duration = Duration::from_mins(1);
 
 /// Why a role is not ready, as `/readyz` keeps it apart.
 pub mod cause {
@@ -286,13 +286,20 @@ fn supervise(
     stop: Arc<Stop>,
 ) -> anyhow::Result<()> {
     let Some(cluster) = find_topics(&config, roles, &health, &stop)? else { return Ok(()) };
-    let rules = Arc::new(compile(&config.rules));
-    metrics.rules_in_force(&rules, clock::now());
-    health.set_rules_revision(&rules.revision);
+    let in_force = Arc::new(compile(&config.rules));
+    metrics.rules_in_force(&in_force, clock::now());
+    health.set_rules_revision(&in_force.revision);
     metrics.window_memory_limit.set(exact(config.detect.memory_limit));
     let publisher = Publisher::new(&config, Arc::clone(&metrics))?;
-    let rules = ArcSwap::new(rules);
-    let shared = Arc::new(Shared { config, cluster, metrics, health, rules, publisher, stop });
+    let shared = Arc::new(Shared {
+        rules: ArcSwap::new(in_force),
+        config,
+        cluster,
+        metrics,
+        health,
+        publisher,
+        stop,
+    });
     let reload = reload::watch(&shared)?;
     let mut threads = Vec::new();
     for role in roles {
@@ -348,8 +355,12 @@ fn find_topics(
     while !stop.requested() {
         match topics.ensure() {
             Ok(cluster) => {
-                cluster.warnings.iter().for_each(|warning| warn!("{warning}"));
-                roles.iter().for_each(|role| health.ready(*role, cause::BROKER));
+                for warning in &cluster.warnings {
+                    warn!("{warning}");
+                }
+                for role in roles {
+                    health.ready(*role, cause::BROKER);
+                }
                 return Ok(Some(cluster));
             }
             Err(cause) if cause.is_transient() => {

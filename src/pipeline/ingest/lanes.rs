@@ -41,7 +41,7 @@ pub(super) struct Lanes<M> {
     /// By lane, ascending.
     sources: Vec<Source>,
     /// By topic, then by partition number.
-    lanes: Vec<(String, Vec<Option<LaneId>>)>,
+    by_topic: Vec<(String, Vec<Option<LaneId>>)>,
 }
 
 impl<M> Lanes<M> {
@@ -51,7 +51,7 @@ impl<M> Lanes<M> {
         Self {
             merge: Merge::new(drift_ms, config.hold_bytes),
             sources: Vec::new(),
-            lanes: Vec::new(),
+            by_topic: Vec::new(),
         }
     }
 
@@ -76,10 +76,10 @@ impl<M> Lanes<M> {
             end: None,
             lag,
         });
-        if !self.lanes.iter().any(|(known, _)| known == topic) {
-            self.lanes.push((topic.clone(), Vec::new()));
+        if !self.by_topic.iter().any(|(known, _)| known == topic) {
+            self.by_topic.push((topic.clone(), Vec::new()));
         }
-        if let Some((_, lanes)) = self.lanes.iter_mut().find(|(known, _)| known == topic) {
+        if let Some((_, lanes)) = self.by_topic.iter_mut().find(|(known, _)| known == topic) {
             let index = usize::try_from(*partition).unwrap_or(0);
             if lanes.len() <= index {
                 lanes.resize(index + 1, None);
@@ -94,7 +94,7 @@ impl<M> Lanes<M> {
         let Some(lane) = self.lane(&partition.0, partition.1) else { return };
         self.merge.close(lane);
         self.sources.retain(|source| source.lane != lane);
-        for (topic, lanes) in &mut self.lanes {
+        for (topic, lanes) in &mut self.by_topic {
             if *topic == partition.0 {
                 lanes.iter_mut().filter(|slot| **slot == Some(lane)).for_each(|slot| *slot = None);
             }
@@ -102,7 +102,7 @@ impl<M> Lanes<M> {
     }
 
     fn lane(&self, topic: &str, partition: i32) -> Option<LaneId> {
-        let (_, lanes) = self.lanes.iter().find(|(known, _)| known == topic)?;
+        let (_, lanes) = self.by_topic.iter().find(|(known, _)| known == topic)?;
         *lanes.get(usize::try_from(partition).ok()?)?
     }
 
@@ -171,7 +171,7 @@ impl<M> Lanes<M> {
     }
 
     /// A source partition as rows name it (D1).
-    pub(super) fn source_partition(&self, source: &Source, cluster: &str) -> SourcePartition {
+    pub(super) fn source_partition(source: &Source, cluster: &str) -> SourcePartition {
         SourcePartition {
             cluster: cluster.to_owned(),
             topic: source.topic.clone(),

@@ -122,8 +122,11 @@ impl<T> Merge<T> {
     /// The lane to take from next; none when all that is left has to wait.
     #[must_use]
     pub fn pick(&self, now_ms: u64) -> Option<LaneId> {
-        let next = self.lanes.iter().filter(|lane| !lane.queue.is_empty()).min_by_key(by_time)?;
-        let slowest = self.lanes.iter().filter(|lane| !lane.idle(now_ms)).min_by_key(by_time)?;
+        // A lane that has given nothing yet comes before all others: `None` is the least.
+        let next =
+            self.lanes.iter().filter(|lane| !lane.queue.is_empty()).min_by_key(|lane| lane.last)?;
+        let slowest =
+            self.lanes.iter().filter(|lane| !lane.idle(now_ms)).min_by_key(|lane| lane.last)?;
         let within = match (next.last, slowest.last) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -195,11 +198,6 @@ impl<T> Merge<T> {
         let index = self.lanes.binary_search_by_key(&id, |lane| lane.id).ok()?;
         self.lanes.get_mut(index)
     }
-}
-
-/// Behind first; lanes that have given nothing yet before all others.
-fn by_time<T>(lane: &&Lane<T>) -> Option<EventTime> {
-    lane.last
 }
 
 #[cfg(test)]

@@ -285,7 +285,8 @@ impl<'c> Ingest<'c> {
         self.session = Session::new(self.shared, routes, self.shared.cluster.events_partitions);
         self.upkeep.new_session(self.shared);
         for source in self.lanes.iter() {
-            let partition = self.lanes.source_partition(source, &self.shared.cluster.id);
+            let partition =
+                Lanes::<BorrowedMessage<'_>>::source_partition(source, &self.shared.cluster.id);
             self.session.add_source(source.lane, &partition);
         }
     }
@@ -416,7 +417,7 @@ fn record<'a>(message: &'a BorrowedMessage<'_>, timestamp_ms: Option<i64>) -> Re
 mod tests {
     use super::*;
 
-    const SKEW: Duration = Duration::from_secs(300);
+    const SKEW: Duration = Duration::from_mins(5);
 
     fn at(seconds: i64) -> EventTime {
         EventTime::from_millis(seconds * 1000)

@@ -146,7 +146,7 @@ impl Output {
             payload: Some(&routed.payload),
             headers: vec![("content-type", CONTENT_TYPE.as_bytes())],
         };
-        self.send(message, Ticket { flush, kind: Kind::Events })
+        self.send(&message, Ticket { flush, kind: Kind::Events })
     }
 
     fn send_letter(
@@ -163,10 +163,10 @@ impl Output {
             payload: Some(&letter.payload),
             headers: headers.map(|(name, value)| (name.as_str(), value.as_slice())).collect(),
         };
-        self.send(message, Ticket { flush, kind: Kind::Letter(code) })
+        self.send(&message, Ticket { flush, kind: Kind::Letter(code) })
     }
 
-    fn send(&self, message: Message<'_>, ticket: Ticket) -> Result<bool, Failure> {
+    fn send(&self, message: &Message<'_>, ticket: Ticket) -> Result<bool, Failure> {
         let topic = message.topic;
         match self.producer.send(message, ticket) {
             Ok(()) => Ok(true),

@@ -117,7 +117,9 @@ impl Ingest<'_> {
                 }
             }
         }
-        at_end.into_iter().for_each(|lane| self.lanes.merge.at_end(lane));
+        for lane in at_end {
+            self.lanes.merge.at_end(lane);
+        }
     }
 
     fn publish_counts(&mut self) {
