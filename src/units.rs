@@ -100,10 +100,10 @@ impl WindowSpan {
 }
 
 impl fmt::Display for WindowSpan {
-    /// The span as rules write it: `1h`, `30d`, `90s`.
+    /// The span as rules write it: `90s`, `1h`, `24h`, `30d`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            s if s % 86_400 == 0 => write!(f, "{}d", s / 86_400),
+            s if s % 86_400 == 0 && s > 86_400 => write!(f, "{}d", s / 86_400),
             s if s % 3600 == 0 => write!(f, "{}h", s / 3600),
             s if s % 60 == 0 => write!(f, "{}m", s / 60),
             s => write!(f, "{s}s"),

@@ -66,3 +66,56 @@ fn write_text(hasher: &mut SipHasher13, text: &str) {
 fn number(hash: Hash128) -> u128 {
     (u128::from(hash.h1) << 64) | u128::from(hash.h2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: EventTime = EventTime::from_millis(1_775_036_022_000);
+
+    #[test]
+    fn ids_are_what_earlier_versions_published() {
+        let episode = EpisodeId::of("customer-records", "jdoe", T0);
+        assert_eq!(episode.to_string(), "d0947bd581ec2778cf9ff16269c1cb43");
+        assert_eq!(
+            MessageId::of(episode, Activity::Create, 0).to_string(),
+            "65eef4150945ebc0a2a28df5aa91c116"
+        );
+        assert_eq!(
+            MessageId::of(episode, Activity::Update, 1).to_string(),
+            "5ee8d70678a37948b90c7ac2e5cdd8d5"
+        );
+    }
+
+    #[test]
+    fn moving_a_boundary_between_fields_changes_the_id() {
+        let ids = [
+            EpisodeId::of("ab", "c", T0),
+            EpisodeId::of("a", "bc", T0),
+            EpisodeId::of("abc", "", T0),
+            EpisodeId::of("", "abc", T0),
+            EpisodeId::of("ab", "c", T0.plus_millis(1)),
+        ];
+        for (at, one) in ids.iter().enumerate() {
+            assert!(!ids[..at].contains(one), "{at}");
+        }
+    }
+
+    #[test]
+    fn messages_of_one_episode_differ_by_activity_and_by_ordinal() {
+        let episode = EpisodeId::of("r", "k", T0);
+        let mut ids: Vec<MessageId> = [Activity::Create, Activity::Update, Activity::Close]
+            .into_iter()
+            .flat_map(|activity| (0..300).map(move |n| MessageId::of(episode, activity, n)))
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 900);
+        assert_ne!(ids[0].0, episode.0);
+    }
+
+    #[test]
+    fn ids_are_thirty_two_digits_even_when_small() {
+        assert_eq!(EpisodeId(1).to_string(), format!("{:0>32}", 1));
+    }
+}

@@ -4,6 +4,8 @@
 
 pub mod ids;
 pub mod ocsf;
+mod sentence;
+pub mod text;
 
 use crate::{
     rules::{GroupBy, Measure, Severity},
@@ -172,6 +174,20 @@ impl SystemKind {
             Self::MiskeyedInput => "miskeyed-input",
         }
     }
+
+    /// For people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::DataGap => "Input records are missing",
+            Self::Degraded => "Small keys are estimated: memory is at its ceiling",
+            Self::Reload => "Rules were changed, or a change was refused",
+            Self::Account => "The account of rows does not add up",
+            Self::Silent => "A source or rule is silent",
+            Self::DeadLetterFlood => "Dead letters come faster than their limit",
+            Self::MiskeyedInput => "A key of a keyed input is on two partitions",
+        }
+    }
 }
 
 /// OCSF activity of a Detection Finding.
@@ -234,3 +250,10 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "service")]
+mod ocsf_check;
+#[cfg(test)]
+#[cfg(feature = "service")]
+mod tests;

@@ -3,6 +3,18 @@
 //! `Config` is the high form: code past this boundary never sees YAML. How it is read, checked and
 //! reported is in the files beside this one.
 
+mod check;
+mod doc;
+mod fault;
+mod kafka;
+mod lint;
+mod load;
+mod raw;
+mod rules;
+mod schema;
+mod values;
+mod yaml;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
@@ -10,6 +22,15 @@ use crate::{
     rules::written::WrittenRule,
     units::EventTime,
 };
+
+pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
+pub use kafka::OWNED_PROPERTIES;
+pub use load::{
+    Loaded, check_text, config_schema, lint_rules, load, load_rules, rules_fingerprint,
+    rules_schema,
+};
+pub use rules::{RULE_FILES_MAX, RULES_MAX};
+pub use yaml::{At, DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 
 /// Everything `run`, `check` and `replay` need, with every default filled in.
 #[derive(Clone, Debug)]
@@ -42,7 +63,8 @@ pub struct Config {
     pub identity: IdentitySpec,
     /// Rules of all files and in place, default rules included, checked.
     pub rules: Vec<WrittenRule>,
-    /// Files and folders to watch for changes of rules.
+    /// Files and globs (`rules/*.yaml`) the rules came from, this file first; see
+    /// [`rules_fingerprint`] for watching them.
     pub rule_paths: Vec<PathBuf>,
 }
 
@@ -170,3 +192,6 @@ pub struct ShutdownConfig {
     /// How long a drain may take before the process gives up and says so.
     pub drain_timeout: Duration,
 }
+
+#[cfg(test)]
+mod tests;

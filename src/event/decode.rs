@@ -154,6 +154,16 @@ pub enum DecodeError {
         /// What would have done.
         expected: &'static str,
     },
+    /// A text that decides where a read is counted is longer than any real one.
+    #[error("field `{field}` is {found} bytes long, above the limit of {limit}")]
+    TooLong {
+        /// Dotted name.
+        field: &'static str,
+        /// Its length in bytes.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// A named cap was passed (bytes, rows, depth, objects).
     #[error("{what} is {found}, above the limit of {limit}")]
     TooLarge {
@@ -179,7 +189,7 @@ impl DecodeError {
             Self::Missing { .. } => "missing_field",
             Self::Invalid { .. } => "invalid_field",
             Self::NoIdentity { .. } => "no_identity",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLong { .. } | Self::TooLarge { .. } => "too_large",
         }
     }
 }

@@ -10,10 +10,16 @@ pub mod canonical;
 pub mod catalog;
 pub mod context;
 pub mod decode;
+pub mod draft;
 pub mod group;
 pub mod identity;
+pub mod json;
 pub mod route;
+pub mod time;
 pub mod trino;
+
+#[cfg(test)]
+mod testing;
 
 use std::borrow::Cow;
 

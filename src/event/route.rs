@@ -24,6 +24,10 @@ use super::{
 /// Distinct contexts remembered between messages; beyond it they are forgotten and made anew.
 pub const CONTEXTS_MAX: usize = 65_536;
 
+/// The seed of the hash of group keys in every events topic: rows of one key must meet in one
+/// partition whichever member wrote them.
+pub const SEED: (u64, u64) = (0x6578_6669_6c77_6174, 0x6368_2e72_6f75_7465);
+
 /// What decides where a row goes. Changes only at a committed offset (D1).
 #[derive(Debug)]
 pub struct RouterSpec {

@@ -1,1 +1,97 @@
-//! To come.
+//! Clients of the broker: their settings, topics, groups, producers, the embedded broker.
+//!
+//! Never here: what a record means, when an offset is safe. Callbacks of librdkafka only take
+//! notes; the thread that polls decides.
+
+pub mod client;
+pub mod embedded;
+pub mod group;
+pub mod online;
+pub mod producer;
+pub mod topics;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// Why work with the broker cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A client could not be made: a wrong setting under `kafka.properties`, as a rule.
+    #[error("cannot create the Kafka client `{client}`: {cause}")]
+    Client {
+        /// Which one.
+        client: String,
+        /// What librdkafka says.
+        cause: KafkaError,
+    },
+    /// Topics are missing or unfit; every fault and what mends it. A configuration error (exit 78).
+    #[error("{}", faults.join("\n"))]
+    Topics {
+        /// One text a fault.
+        faults: Vec<String>,
+    },
+    /// The broker does not answer.
+    #[error("no answer from the broker at {servers}: {cause}")]
+    Unreachable {
+        /// `kafka.bootstrap_servers`.
+        servers: String,
+        /// What librdkafka says.
+        cause: KafkaError,
+    },
+    /// A call to the broker failed.
+    #[error("{doing}: {cause}")]
+    Call {
+        /// What was being done.
+        doing: String,
+        /// What librdkafka says.
+        cause: KafkaError,
+    },
+    /// A client is beyond use: fenced, out of sequence, no longer allowed.
+    #[error("Kafka client `{client}` is beyond use: {reason}")]
+    Fatal {
+        /// Which one.
+        client: String,
+        /// What librdkafka says.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// An error of a call, with what was being done.
+    pub fn call(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
+        let doing = doing.into();
+        move |cause| Self::Call { doing, cause }
+    }
+
+    /// True when waiting may help: the broker is away, a leader is being elected.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Call { cause, .. } => cause.rdkafka_error_code().is_some_and(transient),
+            _ => false,
+        }
+    }
+}
+
+fn transient(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::Resolve
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::RebalanceInProgress
+            | Code::BrokerNotAvailable
+            | Code::NetworkException
+            | Code::NotController
+            | Code::InProgress
+    )
+}

@@ -102,6 +102,8 @@ pub struct RouteMetrics {
     forwarded: [Total; GroupBy::ALL.len()],
     keyless: [Total; GroupBy::ALL.len()],
     bytes: [Counter; GroupBy::ALL.len()],
+    /// Remembered contexts dropped for their number.
+    pub context_resets: Total,
 }
 
 impl RouteMetrics {
@@ -188,6 +190,12 @@ pub struct PartitionMetrics {
     pub uncounted: Total,
     /// Rows with an upper bound.
     pub upper_bound: Total,
+    /// Contexts that could not be read.
+    pub contexts_unreadable: Total,
+    /// Remembered contexts dropped for their number.
+    pub context_resets: Total,
+    /// Keys near a limit without evidence.
+    pub evidence_refused: Total,
     /// Keys whose windows were empty.
     pub evicted_idle: Total,
     /// Keys that went to the sketch at the ceiling.
@@ -249,6 +257,7 @@ impl Metrics {
             forwarded: GroupBy::ALL.map(|route| Total::new(by(&self.rows_forwarded, route))),
             keyless: GroupBy::ALL.map(|route| Total::new(by(&self.rows_keyless, route))),
             bytes: GroupBy::ALL.map(|route| by(&self.forwarded_bytes, route)),
+            context_resets: self.context_resets(Role::Ingest),
         }
     }
 
@@ -303,6 +312,9 @@ impl Metrics {
             clamped: Total::new(self.rows_clamped.clone()),
             uncounted: Total::new(self.rows_uncounted.clone()),
             upper_bound: Total::new(self.rows_upper_bound.clone()),
+            contexts_unreadable: Total::new(self.contexts_unreadable.clone()),
+            context_resets: self.context_resets(Role::Detect),
+            evidence_refused: Total::new(self.evidence_refused.clone()),
             evicted_idle: evicted("idle"),
             evicted_capacity: evicted("capacity"),
             memory: self.window_memory.part(),
@@ -310,6 +322,11 @@ impl Metrics {
             undelivered: self.alerts_undelivered.part(),
             lag: self.event_lag.local(),
         }
+    }
+
+    /// Drops of the remembered contexts of one router or engine.
+    fn context_resets(&self, role: Role) -> Total {
+        Total::new(self.context_resets.with_label_values(&[role.as_str()]))
     }
 
     /// Lag of one partition of `topic`.

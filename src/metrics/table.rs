@@ -73,8 +73,8 @@ metrics! {
     rows_keyless: CounterVec "exfilwatch_rows_keyless_total" ["group_by"] "events"
         "Events without the field a route groups by, which therefore count for no key of that \
          route.";
-    catalog_matched: CounterVec "exfilwatch_catalog_matched_total" ["entry"] "objects"
-        "Objects that took their labels or size from a catalogue entry.";
+    catalog_matched: CounterVec "exfilwatch_catalog_matched_total" ["entry"] "events"
+        "Events of which an object took its labels or size from a catalogue entry.";
     catalog_last_matched: GaugeVec "exfilwatch_catalog_last_matched_timestamp_seconds"
         ["entry"] "seconds since the epoch"
         "When a catalogue entry last matched an object, or the start of the process if it never \
@@ -100,15 +100,21 @@ metrics! {
     // Detect: rows and time.
     rows_evaluated: CounterVec "exfilwatch_rows_evaluated_total" ["group_by", "outcome"] "rows"
         "Rows read by detect by what became of them: applied, duplicate or too_late.";
-    rows_late_for_window: Counter "exfilwatch_rows_late_for_window_total" [] "rows"
-        "Applied rows that were too old for at least one window of their meter, but not for all.";
+    rows_late_for_window: Counter "exfilwatch_rows_late_for_window_total" [] "windows"
+        "Windows that a late row no longer reached, while it reached others; each counts once.";
     rows_clamped: Counter "exfilwatch_rows_clamped_total" [] "rows"
         "Rows whose event time lay in the future and was clamped to broker time plus the \
          allowed skew.";
     rows_uncounted: Counter "exfilwatch_rows_uncounted_total" [] "rows"
-        "Applied rows of which the source lost the record count; unknown is never 0.";
+        "Rows of which the source lost the record count; unknown is never 0.";
     rows_upper_bound: Counter "exfilwatch_rows_upper_bound_total" [] "rows"
-        "Applied rows whose record count is an upper bound.";
+        "Rows whose record count is an upper bound.";
+    contexts_unreadable: Counter "exfilwatch_contexts_unreadable_total" [] "contexts"
+        "Contexts in the events topic that are no valid JSON: a fault of the writer; 0 is healthy.";
+    context_resets: CounterVec "exfilwatch_context_resets_total" ["role"] "resets"
+        "How often the remembered contexts were dropped because there were too many.";
+    evidence_refused: Counter "exfilwatch_evidence_refused_total" [] "keys"
+        "Keys near a limit for which no evidence was kept, because too many are.";
     event_lag: Histogram "exfilwatch_event_lag_seconds" [] "seconds"
         "From the time of an event to its evaluation.";
 

@@ -172,3 +172,45 @@ fn hostile_label_text_from_the_configuration_stays_inside_its_quotes() {
     metrics.input("a\"b\\c\nd").add(&mut InputCounts { records: 1, ..Default::default() });
     assert!(metrics.render().contains(r#"{topic="a\"b\\c\nd"} 1"#));
 }
+
+/// Every handle the program asks for, on metrics that have all their labelled series.
+fn everything() -> (Metrics, Vec<Box<dyn std::any::Any>>) {
+    let metrics = Metrics::new();
+    let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
+    let rules = rule_set("aaaa", &["one"]);
+    metrics.rules_in_force(&rules, at(1));
+    held.push(Box::new(metrics.input("query-events")));
+    held.push(Box::new(metrics.routes()));
+    held.push(Box::new(metrics.catalog(["crm.*"], at(1))));
+    held.push(Box::new(metrics.rules(&rules)));
+    held.push(Box::new(metrics.partition()));
+    for role in Role::ALL {
+        held.push(Box::new(metrics.lag(role, "query-events")));
+        held.push(Box::new(metrics.partitions_assigned.part(&[role.as_str()])));
+        held.push(Box::new(metrics.partitions_paused.part(&[role.as_str(), "drift"])));
+        held.push(Box::new(metrics.account_difference.part(&[role.as_str()])));
+        metrics.rebalances.with_label_values(&[role.as_str()]).inc();
+        metrics.commits.with_label_values(&[role.as_str(), "ok"]).inc();
+    }
+    held.push(Box::new(metrics.source_drift.part(&["query-events"])));
+    held.push(Box::new(metrics.queue_fill.part(&["ring"])));
+    metrics.dead_letters.with_label_values(&["syntax"]).inc();
+    metrics.rule_reloads.with_label_values(&["applied"]).inc();
+    metrics.delivery_failures.with_label_values(&["alerts"]).inc();
+    metrics.build_info.with_label_values(&["0.1.0", "unknown", "2.12.1"]).set(1.0);
+    (metrics, held)
+}
+
+#[test]
+fn every_metric_of_the_table_is_in_the_scrape_and_no_other_of_ours() {
+    let (metrics, _held) = everything();
+    let text = metrics.render();
+    let scraped: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE exfilwatch_"))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    let table: BTreeSet<&str> =
+        TABLE.iter().map(|spec| spec.name.strip_prefix("exfilwatch_").unwrap()).collect();
+    assert_eq!(scraped, table);
+}

@@ -90,10 +90,11 @@ impl Budget {
         self.refused_promotions
     }
 
-    /// Whether the ceiling has ever cost exactness: some `hi` may include other keys' counts.
+    /// Whether some table has a sketch now: some `hi` may include other keys' counts. It ends when
+    /// what was moved there is out of every window.
     #[must_use]
     pub const fn degraded(&self) -> bool {
-        self.evicted > 0 || self.sketched > 0
+        self.used_bytes[Share::Sketch as usize] > 0
     }
 
     /// Takes `bytes` of a share, or nothing if they are not there.
@@ -132,11 +133,6 @@ impl Budget {
             Share::Sketch => sketch,
         };
         limit.saturating_sub(self.used_bytes[share as usize])
-    }
-
-    #[cfg(test)]
-    pub(super) fn used_of(&self, share: Share) -> u64 {
-        self.used_bytes[share as usize]
     }
 }
 

@@ -17,11 +17,17 @@ const LOAD_MAX: usize = ENTRIES / 8 * 7;
 const HOME_BITS: u32 = ENTRIES.trailing_zeros();
 /// Bits left for the directory: the lower ones.
 const DEPTH_MAX: u32 = 32 - HOME_BITS;
+/// The directory starts at this depth, so that even a table that may not grow can index the first
+/// segment of its slots.
+const FIRST_DEPTH: u32 = 2;
 /// No entry. Slot numbers never come near `u32::MAX`.
 const EMPTY: u64 = u64::MAX;
 
 /// What a segment takes, with its header in a list that may have doubled.
 pub(super) const SEGMENT_BYTES: u64 = (ENTRIES * 8 + 2 * size_of::<Segment>()) as u64;
+
+/// What the first segments take, with their directory.
+pub(super) const FIRST_BYTES: u64 = (SEGMENT_BYTES + 4) << FIRST_DEPTH;
 
 /// The directory and its segments.
 #[derive(Debug)]
@@ -121,9 +127,10 @@ impl Index {
     pub(super) fn make_room(&mut self, key: KeyHash, budget: &mut Budget, used: &mut u64) -> bool {
         let hash = low(key);
         if self.segments.is_empty() {
-            *used += budget.take_first(Share::Slots, SEGMENT_BYTES + 4);
-            self.segments.push(Segment::new(0));
-            self.directory.push(0);
+            *used += budget.take_first(Share::Slots, FIRST_BYTES);
+            self.depth = FIRST_DEPTH;
+            self.directory.extend(0..1 << FIRST_DEPTH);
+            self.segments.extend(self.directory.iter().map(|_| Segment::new(FIRST_DEPTH)));
         }
         // All entries may fall on one side of a split, so one may not be enough.
         while let Some(segment) = self.segment(hash) {
@@ -262,6 +269,28 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_many_places_share_splits_for_all_of_them() {
+        let (mut index, mut budget) = (Index::new(), Budget::new(1 << 30));
+        // Keys alike in their lower 8 bits make the directory deep; those after them are spread,
+        // so that segments split that are far shallower than the directory.
+        let home = |n: u64| (n * 0x9e37 % 512) << 23;
+        let alike = (0..600u64).map(|n| home(n) | ((n % 4) << 8));
+        let spread = (0..20_000u64).map(|n| home(n) | (n << 32) | (n % 251));
+        let keys: Vec<u64> = alike.chain(spread).collect();
+        for (slot, &key) in (0..).zip(&keys) {
+            assert!(insert(&mut index, &mut budget, key, slot));
+        }
+        for (slot, &key) in (0..).zip(&keys) {
+            assert_eq!(keys[find(&index, &keys, key).unwrap() as usize], key, "slot {slot}");
+        }
+        let depths: Vec<u32> = index.segments.iter().map(|segment| segment.depth).collect();
+        for (place, &number) in index.directory.iter().enumerate() {
+            let mask = (1 << depths[number as usize]) - 1;
+            assert_eq!(index.directory[place & mask], number, "all places of a segment agree");
+        }
+    }
+
+    #[test]
     fn keys_alike_in_the_lower_half_are_told_apart_until_their_segment_is_full() {
         let (mut index, mut budget) = (Index::new(), Budget::new(1 << 40));
         let keys: Vec<u64> = (0..=LOAD_MAX as u64).map(|n| n << 32 | 0x7fff_ffff).collect();
@@ -276,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_split_that_the_budget_refuses_leaves_the_segment_as_it_was() {
-        // Enough for the first segment, which is always granted, and for nothing else.
+        // Enough for the first segments, which are always granted, and for nothing else.
         let (mut index, mut budget) = (Index::new(), Budget::new(0));
         let keys: Vec<u64> = (0..=LOAD_MAX as u64).map(|n| n << 20).collect();
         for (slot, &key) in (0..).zip(&keys) {
@@ -289,13 +318,13 @@ mod tests {
         /// Few homes and many removals, so that runs wrap around and holes close.
         #[test]
         fn removal_keeps_every_other_key_in_reach(
-            steps in prop::collection::vec((0u64..60, any::<bool>()), 1..400)
+            steps in prop::collection::vec((0u32..60, any::<bool>()), 1..400)
         ) {
-            let keys: Vec<u64> = (0..60u64).map(|n| ((508 + n % 6) % 512) << 23 | n).collect();
+            let keys: Vec<u64> = (0..60u64).map(|n| ((508 + n % 6) % 512) << 23 | n << FIRST_DEPTH).collect();
             let (mut index, mut budget) = (Index::new(), Budget::new(1 << 30));
             let mut expected = HashMap::new();
             for (n, add) in steps {
-                let (key, slot) = (keys[n as usize], u32::try_from(n).unwrap());
+                let (key, slot) = (keys[n as usize], n);
                 match (add, expected.contains_key(&key)) {
                     (true, false) => {
                         prop_assert!(insert(&mut index, &mut budget, key, slot));

@@ -181,4 +181,16 @@ mod tests {
         assert_eq!(ring.bounds(&counts, newest, Tick(70)), (0, 7), "(10, 70] still holds tick 11");
         assert_eq!(ring.bounds(&counts, newest, Tick(71)), (0, 0), "(11, 71] does not");
     }
+
+    #[test]
+    fn a_window_that_reaches_behind_the_ring_counts_what_is_held_once() {
+        let ring = Ring::<6>::new(60, 12);
+        let counts = [1u16, 2, 4, 8, 16, 32];
+        let newest = Tick(12 * 100);
+        // The slice across this window's edge was forgotten; another lives at its position.
+        let behind = Tick(newest.0 - 8);
+        assert!(!ring.covers(newest, behind));
+        assert_eq!(ring.bounds(&counts, newest, behind), (63, 63));
+        assert!(ring.covers(newest, newest));
+    }
 }

@@ -5,6 +5,7 @@
 //! the oldest count gives way; promoted and pinned keys never do while a window still counts them.
 
 use super::budget::{Budget, Share};
+use super::geometry::Geometry;
 use super::sketch::Sketch;
 use super::slot::{ESTIMATED, FineRing, PINNED, Slot};
 use super::table::{FineRings, Slots, Table};
@@ -24,6 +25,7 @@ const EXPIRY_GRACE_S: u32 = 3600;
 impl Table {
     /// A slot for a key that has none: a fresh one, or that of a key that gives way.
     pub(super) fn insert(&mut self, key: KeyHash, at: Tick, budget: &mut Budget) -> Option<u32> {
+        self.drop_expired_sketch(budget);
         let has_room =
             self.index.make_room(key, budget, &mut self.slot_bytes) && self.has_slot_room(budget);
         let mut slot = Slot::new(key, at);
@@ -75,7 +77,6 @@ impl Table {
         budget: &mut Budget,
     ) -> Added {
         let held = self.charge(key, at, amount, budget);
-        self.latest = self.latest.max(at);
         let geometry = self.geometry;
         let estimate = self.sketch_for(budget).estimate(&geometry, key, at);
         Added {
@@ -114,6 +115,14 @@ impl Table {
         }
         self.slots.grow(Slot::new(KeyHash(0), Tick(0)));
         true
+    }
+
+    /// Gives the sketch back once no window can count anything of it: the degradation is over.
+    fn drop_expired_sketch(&mut self, budget: &mut Budget) {
+        let Self { geometry, sketch, latest, .. } = self;
+        if let Some(sketch) = sketch.take_if(|sketch| is_past(geometry, sketch.latest(), *latest)) {
+            budget.give_back(Share::Sketch, sketch.bytes());
+        }
     }
 
     /// Frees the slot of the smallest, oldest of some neighbours of `key`; `None` if all of those
@@ -201,9 +210,14 @@ impl Table {
 
     /// Whether no window can count anything of the slot any more, not even for a late event.
     fn is_expired(&self, slot: &Slot) -> bool {
-        let longest = self.geometry.longest();
-        let idle_s = self.latest.0.saturating_sub(slot.newest.0);
-        let kept_s = longest.secs() + longest.coarse_s() + EXPIRY_GRACE_S;
-        !slot.is(PINNED) && idle_s > kept_s
+        !slot.is(PINNED) && is_past(&self.geometry, slot.newest, self.latest)
     }
+}
+
+/// Whether counts up to `newest` are out of every window of a key at `latest`, and of one that is
+/// [`EXPIRY_GRACE_S`] behind it.
+fn is_past(geometry: &Geometry, newest: Tick, latest: Tick) -> bool {
+    let longest = geometry.longest();
+    let kept_s = longest.secs() + longest.coarse_s() + EXPIRY_GRACE_S;
+    latest.0.saturating_sub(newest.0) > kept_s
 }

@@ -26,6 +26,8 @@ pub(super) struct Sketch {
     counts: Box<[[u64; SKETCH]]>,
     /// Newest tick of each cell.
     newest: Box<[Tick]>,
+    /// Newest tick of all cells.
+    latest: Tick,
 }
 
 /// What the sketch holds for a key at one tick.
@@ -49,6 +51,7 @@ impl Sketch {
             windows,
             counts: vec![[0; SKETCH]; cells * windows].into_boxed_slice(),
             newest: vec![Tick(0); cells].into_boxed_slice(),
+            latest: Tick(0),
         }
     }
 
@@ -64,6 +67,7 @@ impl Sketch {
 
     /// Moves the key's cells on to `to`, if they are behind it.
     pub(super) fn advance(&mut self, geometry: &Geometry, key: KeyHash, to: Tick) {
+        self.latest = self.latest.max(to);
         for cell in self.cells(key) {
             let newest = self.newest[cell];
             if to <= newest {
@@ -117,6 +121,11 @@ impl Sketch {
         estimate
     }
 
+    /// The newest tick that was charged for any key.
+    pub(super) fn latest(&self) -> Tick {
+        self.latest
+    }
+
     /// A tick no earlier than the newest that was charged for the key.
     pub(super) fn newest(&self, key: KeyHash) -> Tick {
         self.cells(key).map(|cell| self.newest[cell]).into_iter().min().unwrap_or_default()
@@ -128,5 +137,36 @@ impl Sketch {
             let column = (spread * u64::from(self.width)) >> 32;
             row * self.width as usize + column as usize
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::WindowSpan;
+    use crate::window::TableSpec;
+
+    #[test]
+    fn a_key_is_over_counted_only_where_it_meets_others_in_every_row() {
+        let windows = [WindowSpan::from_secs(3600).ok(), None, None, None];
+        let geometry = Geometry::new(&TableSpec { windows, promote_at: [1; WINDOWS_MAX] });
+        let mut sketch = Sketch::new(16 * 1024, 1);
+        let (key, at) = (|n: u64| KeyHash(n.wrapping_mul(0x9e6c_63d0_876a_68e3)), Tick(1 << 30));
+        for n in 0..5 {
+            sketch.advance(&geometry, key(n), at);
+            assert!(sketch.charge(&geometry, key(n), 0, at, 10));
+        }
+        let hi = |n| sketch.estimate(&geometry, key(n), at).hi[0];
+        assert!((0..5).all(|n| hi(n) >= 10));
+        let strangers = (5..1005).filter(|&n| hi(n) > 0).count();
+        assert!(strangers < 10, "{strangers} of 1000 keys that were never here");
+    }
+
+    #[test]
+    fn a_sketch_takes_what_it_was_given_or_less_by_under_one_row() {
+        for (bytes, windows) in [(16 * 1024, 1), (16 * 1024, 4), (1 << 20, 2)] {
+            let taken = Sketch::new(bytes, windows).bytes();
+            assert!(taken <= bytes && taken > bytes - Sketch::row_bytes(windows), "{taken}");
+        }
     }
 }

@@ -37,6 +37,7 @@ impl Table {
     ///
     /// What finds no room, in a small counter or in a fine ring, goes to the sketch.
     pub fn merge(&mut self, key: KeyHash, state: &KeyState, budget: &mut Budget) {
+        self.latest = self.latest.max(state.newest);
         let slot = self.find(key).or_else(|| self.insert(key, state.newest, budget));
         let mut ring = None;
         if let Some(slot) = slot {

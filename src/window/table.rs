@@ -30,7 +30,7 @@ pub struct Table {
     pub(super) rings: FineRings,
     /// Made at first need; keys inserted since then are estimated.
     pub(super) sketch: Option<Sketch>,
-    /// Newest tick of any key.
+    /// Newest tick of any event: the table's own time, for what gives way (`room`).
     pub(super) latest: Tick,
     /// Where the next search for an evictable slot starts.
     pub(super) slot_hand: usize,
@@ -46,7 +46,7 @@ pub struct Table {
 
 impl Table {
     /// Taken by a table that may take nothing: its first segments and a smallest sketch.
-    pub const BYTES_MIN: u64 = Slots::SEGMENT_BYTES + index::SEGMENT_BYTES + 4 + SKETCH_FLOOR_BYTES;
+    pub const BYTES_MIN: u64 = Slots::SEGMENT_BYTES + index::FIRST_BYTES + SKETCH_FLOOR_BYTES;
 
     /// An empty table, which takes no memory before its first event.
     #[must_use]
@@ -90,6 +90,7 @@ impl Table {
     ///
     /// Allocates only for a new key, a promotion or the first eviction, each a segment at most.
     pub fn add(&mut self, key: KeyHash, at: Tick, amount: u64, budget: &mut Budget) -> Added {
+        self.latest = self.latest.max(at);
         let found = self.find(key);
         let Some(slot) = found.or_else(|| self.insert(key, at, budget)) else {
             return self.add_without_slot(key, at, amount, budget);
@@ -113,8 +114,8 @@ impl Table {
 
     /// The key's bounds at its newest tick.
     ///
-    /// A key without a slot has bounds only once there is a sketch, and then those of all keys that
-    /// share its cells; `None` if nothing is counted there.
+    /// A key without a slot has bounds only while there is a sketch, and then those of all keys that
+    /// share its cells, over all that these hold; `None` if that is nothing.
     #[must_use]
     pub fn read(&self, key: KeyHash) -> Option<Reading> {
         self.read_at(key, Tick(0))
@@ -128,7 +129,7 @@ impl Table {
         }
         let sketch = self.sketch.as_ref()?;
         let newest = at.max(sketch.newest(key));
-        let hi = sketch.estimate(&self.geometry, key, newest).hi;
+        let hi = sketch.estimate(&self.geometry, key, at).hi;
         let promoted = self.is_over(&hi);
         let lo = [0; WINDOWS_MAX];
         let counted = hi.iter().any(|&hi| hi > 0);
@@ -226,7 +227,6 @@ impl Table {
 
     /// Moves all rings of a slot on to `at`, if that is ahead.
     pub(super) fn advance(&mut self, slot: u32, at: Tick) {
-        self.latest = self.latest.max(at);
         let slot = &mut self.slots[slot];
         let newest = slot.newest;
         if at <= newest {
@@ -287,7 +287,8 @@ impl Table {
             state.set(REPORTED);
         }
         // Whatever the sketch held of this key has aged, and a resident key adds nothing to it.
-        if estimate.is_some_and(|estimate| estimate.hi == [0; WINDOWS_MAX]) {
+        let nothing = Estimate { hi: [0; WINDOWS_MAX], partial: 0 };
+        if estimate == Some(nothing) {
             state.clear(ESTIMATED);
         }
         Added {

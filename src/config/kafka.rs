@@ -1,0 +1,108 @@
+//! `kafka:`: which librdkafka settings are ours, and whether the others exist.
+//!
+//! Never here: a connection; librdkafka is only asked whether it knows a property.
+
+use std::collections::BTreeMap;
+
+use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
+
+use super::KafkaConfig;
+use super::check::{Check, topic_shape};
+use super::doc::place;
+use super::raw::RawKafka;
+use super::values::{Name, Property, Text, TopicName};
+
+const OFFSETS: &str = "exfilwatch decides itself what is read and committed";
+const GAPLESS: &str = "rows must arrive in order and without gaps, or counts are wrong";
+
+/// librdkafka properties that a configuration may not set, with the reason or the key to use.
+pub const OWNED_PROPERTIES: [(&str, &str); 24] = [
+    ("acks", GAPLESS),
+    ("auto.commit.enable", OFFSETS),
+    ("auto.commit.interval.ms", OFFSETS),
+    ("auto.offset.reset", "use inputs[].start"),
+    ("bootstrap.servers", "use kafka.bootstrap_servers"),
+    ("delivery.timeout.ms", GAPLESS),
+    ("enable.auto.commit", OFFSETS),
+    ("enable.auto.offset.store", OFFSETS),
+    ("enable.gapless.guarantee", GAPLESS),
+    ("enable.idempotence", GAPLESS),
+    ("enable.partition.eof", OFFSETS),
+    ("group.id", "use kafka.group_id"),
+    ("group.protocol", "partitions are handed over by the classic protocol"),
+    ("isolation.level", "records of an aborted transaction never happened"),
+    ("max.in.flight", GAPLESS),
+    ("max.in.flight.requests.per.connection", GAPLESS),
+    ("message.send.max.retries", GAPLESS),
+    ("message.timeout.ms", GAPLESS),
+    ("metadata.broker.list", "use kafka.bootstrap_servers"),
+    ("partition.assignment.strategy", "partitions are handed over one by one (cooperative-sticky)"),
+    ("request.required.acks", GAPLESS),
+    ("retries", GAPLESS),
+    ("transaction.timeout.ms", "a dead owner must not block its successor"),
+    ("transactional.id", "use kafka.transactional_id_prefix"),
+];
+
+pub(super) fn config(raw: RawKafka, check: &mut Check<'_>) -> KafkaConfig {
+    let servers = raw.bootstrap_servers.map(|Text(Name(servers))| servers).unwrap_or_default();
+    bootstrap_servers(&servers, check);
+    let name = |name: Option<Text<TopicName>>| {
+        name.map_or_else(|| "exfilwatch".to_owned(), |Text(TopicName(name))| name)
+    };
+    let properties: BTreeMap<String, String> = raw
+        .properties
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, Text(Property(value)))| (key, value))
+        .collect();
+    for (key, value) in &properties {
+        property(key, value, check);
+    }
+    KafkaConfig {
+        bootstrap_servers: servers,
+        properties,
+        group_id: name(raw.group_id),
+        transactional_id_prefix: name(raw.transactional_id_prefix),
+        create_topics: topic_shape(raw.create_topics),
+    }
+}
+
+fn bootstrap_servers(servers: &str, check: &mut Check<'_>) {
+    let place = place!["kafka", "bootstrap_servers"];
+    if servers.is_empty() {
+        return; // said by the schema
+    }
+    for server in servers.split(',').map(str::trim) {
+        let (host, port) = server.rsplit_once(':').unwrap_or((server, ""));
+        if host.is_empty() || port.parse::<u16>().is_err() || port == "0" {
+            let found = crate::event::decode::bounded(server);
+            let problem = format!("\"{found}\" is no broker; expected host:port");
+            check.fault(&place, problem, "separate several by commas: a:9092,b:9092");
+        }
+    }
+}
+
+fn property(key: &str, value: &str, check: &mut Check<'_>) {
+    let place = place!["kafka", "properties", key];
+    if let Some((_, reason)) = OWNED_PROPERTIES.iter().find(|(owned, _)| *owned == key) {
+        check.fault(&place, "is set by exfilwatch and cannot be passed through".to_owned(), reason);
+        return;
+    }
+    if key.contains('\0') || value.contains('\0') {
+        check.fault(&place, "holds a NUL character".to_owned(), "");
+        return;
+    }
+    let mut client = ClientConfig::new();
+    client.set(key, value);
+    let Err(error) = client.create_native_config() else { return };
+    let said = match &error {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+            "librdkafka has no such property".to_owned()
+        }
+        KafkaError::ClientConfig(_, said, ..) => {
+            said.chars().take(200).filter(|it| !it.is_control()).collect()
+        }
+        other => other.to_string(),
+    };
+    check.fault(&place, said, "librdkafka's CONFIGURATION.md lists them all");
+}

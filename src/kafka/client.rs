@@ -1,0 +1,166 @@
+//! Settings of every Kafka client: what we own, what we only default, and where its log lines go.
+//!
+//! Never here: settings chosen by the library. Whatever could lose or skip a record is set on
+//! purpose, so that a new version of librdkafka cannot change it behind our back.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rdkafka::{
+    ClientConfig, ClientContext, Statistics,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tracing::{debug, info, warn};
+
+use crate::config::KafkaConfig;
+
+/// Longest message our producers hand to librdkafka, before compression. What ingest flushes at
+/// (`pipeline::ingest`) keeps its messages below.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Fetched records waiting in a consumer, KiB; librdkafka may pass it by one fetch a partition.
+const FETCH_QUEUE_KIB: &str = "65536";
+/// Messages waiting in a producer, KiB. Full is back-pressure, not an error.
+const SEND_QUEUE_KIB: &str = "65536";
+/// librdkafka's default of 1000 ms stalls a queue that was full for a moment.
+const FETCH_BACKOFF_MS: &str = "5";
+/// How often a consumer reports its lag.
+const STATISTICS_MS: &str = "1000";
+
+const GAPLESS: &str = "enable.gapless.guarantee";
+
+/// Settings every client shares: the user's own, then the ones that are not theirs to choose.
+#[must_use]
+pub fn base(config: &KafkaConfig, client: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("security.protocol", "plaintext");
+    settings.set("client.id", format!("{}-{client}", config.group_id));
+    // A broker that comes back is found again within two seconds, not ten.
+    settings.set("reconnect.backoff.max.ms", "2000");
+    for (name, value) in &config.properties {
+        settings.set(name, value);
+    }
+    settings.set("bootstrap.servers", &config.bootstrap_servers);
+    settings.set("allow.auto.create.topics", "false");
+    settings.set_log_level(RDKafkaLogLevel::Info);
+    settings
+}
+
+/// A member of a group. It never stores or commits an offset by itself, and never resets one.
+#[must_use]
+pub fn consumer(config: &KafkaConfig, client: &str, group: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("check.crcs", "true");
+    settings.set("fetch.queue.backoff.ms", FETCH_BACKOFF_MS);
+    settings.set("queued.max.messages.kbytes", FETCH_QUEUE_KIB);
+    // Partitions added to a topic are read within half a minute.
+    settings.set("topic.metadata.refresh.interval.ms", "30000");
+    overlay(&mut settings, &base(config, client));
+    settings.set("group.id", group);
+    settings.set("group.protocol", "classic");
+    settings.set("partition.assignment.strategy", "cooperative-sticky");
+    settings.set("enable.auto.commit", "false");
+    settings.set("enable.auto.offset.store", "false");
+    settings.set("auto.offset.reset", "error");
+    settings.set("enable.partition.eof", "false");
+    settings.set("statistics.interval.ms", STATISTICS_MS);
+    settings
+}
+
+/// A producer that neither loses, repeats nor reorders what it delivers, and never gives up on
+/// its own. `gapless`: the first failure ends it, so that nothing is delivered past a gap (D1).
+#[must_use]
+pub fn producer(config: &KafkaConfig, client: &str, gapless: bool) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("compression.type", "lz4");
+    settings.set("linger.ms", "2");
+    settings.set("queue.buffering.max.kbytes", SEND_QUEUE_KIB);
+    overlay(&mut settings, &base(config, client));
+    settings.set("enable.idempotence", "true");
+    if gapless {
+        settings.set(GAPLESS, "true");
+    }
+    settings.set("acks", "all");
+    settings.set("message.timeout.ms", "0");
+    settings.set("message.max.bytes", (MESSAGE_BYTES_MAX + 64 * 1024).to_string());
+    settings
+}
+
+/// Puts every setting of `over` on top of `under`.
+fn overlay(under: &mut ClientConfig, over: &ClientConfig) {
+    for (name, value) in over.config_map() {
+        under.set(name, value);
+    }
+    under.set_log_level(over.log_level);
+}
+
+/// What the callbacks of one client have noted.
+#[derive(Debug, Default)]
+pub struct Notes {
+    client: String,
+    fatal: OnceLock<String>,
+    statistics: Mutex<Option<Statistics>>,
+}
+
+impl Notes {
+    /// For a client of this name.
+    #[must_use]
+    pub fn new(client: &str) -> Arc<Self> {
+        Arc::new(Self { client: client.to_owned(), ..Self::default() })
+    }
+
+    /// Why the client is beyond use, if it is.
+    #[must_use]
+    pub fn fatal(&self) -> Option<super::Error> {
+        let reason = self.fatal.get()?.clone();
+        Some(super::Error::Fatal { client: self.client.clone(), reason })
+    }
+
+    /// Notes that the client is beyond use; the first reason stays.
+    pub fn set_fatal(&self, reason: String) {
+        // A later reason is a consequence of the first.
+        let _ = self.fatal.set(reason);
+    }
+
+    /// The newest statistics, once.
+    #[must_use]
+    pub fn take_statistics(&self) -> Option<Statistics> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Receives what librdkafka has to say and takes notes.
+#[derive(Clone, Debug)]
+pub struct Context(pub Arc<Notes>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let client = self.0.client.as_str();
+        if facility == "CONFWARN" && message.contains(GAPLESS) {
+            // It warns that the setting is experimental; the tests of D1 hold what it promises.
+            return debug!(client, facility, "{message}");
+        }
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => warn!(client, facility, "{message}"),
+            RDKafkaLogLevel::Notice => info!(client, facility, "{message}"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(client, facility, "{message}"),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        *self.0.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let client = self.0.client.as_str();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => {
+                self.0.set_fatal(reason.to_owned());
+            }
+            _ => warn!(client, "{error}: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! A member of a consumer group whose rebalances are handled by the thread that polls.
+//!
+//! The callback of librdkafka only notes what is wanted; the group waits, heartbeats going on,
+//! until [`Member::assign`] or [`Member::release`] answers. So a drain can take its time between
+//! the revocation and the release, and nothing ever waits inside a callback.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::BorrowedMessage,
+    types::RDKafkaRespErr,
+};
+use tracing::warn;
+
+use super::{
+    Error,
+    client::{self, Context, Notes},
+};
+use crate::config::KafkaConfig;
+
+/// How long one question to the broker may take before the answer is "not now".
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A partition of a topic.
+pub type TopicPartition = (String, i32);
+
+/// What the group wants of this member. Answer each with `assign` or `release`, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    /// Take these on.
+    Assigned(Vec<TopicPartition>),
+    /// Let these go; `lost`: they may already be another member's, so committing is no use.
+    Revoked {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// Ownership ended before this notice.
+        lost: bool,
+    },
+}
+
+/// What one poll brought.
+#[derive(Debug)]
+pub enum Polled<'c> {
+    /// A record.
+    Record(BorrowedMessage<'c>),
+    /// Some partition's position is outside of what its log keeps.
+    OutOfRange,
+    /// Nothing, or something that was dealt with.
+    Nothing,
+}
+
+/// A consumer that is a member of a group.
+pub struct Member {
+    consumer: BaseConsumer<Listener>,
+    notes: Arc<Notes>,
+}
+
+impl Member {
+    /// Joins `group` for `topics`.
+    ///
+    /// # Errors
+    /// A setting is wrong.
+    pub fn join(
+        config: &KafkaConfig,
+        client: &str,
+        group: &str,
+        topics: &[&str],
+    ) -> Result<Self, Error> {
+        let notes = Notes::new(client);
+        let listener = Listener {
+            context: Context(Arc::clone(&notes)),
+            wanted: Mutex::default(),
+            leaving: AtomicBool::new(false),
+        };
+        let failed = |cause| Error::Client { client: client.to_owned(), cause };
+        let consumer: BaseConsumer<Listener> = client::consumer(config, client, group)
+            .create_with_context(listener)
+            .map_err(failed)?;
+        consumer.subscribe(topics).map_err(failed)?;
+        Ok(Self { consumer, notes })
+    }
+
+    /// Polls once. Errors that librdkafka gets over by itself are logged by it.
+    ///
+    /// # Errors
+    /// The client is beyond use.
+    pub fn poll(&self, timeout: Duration) -> Result<Polled<'_>, Error> {
+        use RDKafkaErrorCode as Code;
+        match self.consumer.poll(timeout) {
+            None => Ok(Polled::Nothing),
+            Some(Ok(record)) => Ok(Polled::Record(record)),
+            Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                self.notes.set_fatal(code.to_string());
+                Err(self.notes.fatal().unwrap_or_else(|| unreachable!("set above")))
+            }
+            Some(Err(cause)) => match cause.rdkafka_error_code() {
+                Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Ok(Polled::OutOfRange),
+                _ => match self.notes.fatal() {
+                    Some(fatal) => Err(fatal),
+                    None => Ok(Polled::Nothing),
+                },
+            },
+        }
+    }
+
+    /// The next thing the group wants, if any.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Rebalance> {
+        self.consumer.context().wanted.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Answers `Assigned`: reading starts at the given offsets.
+    ///
+    /// # Errors
+    /// librdkafka refused, or did not take what it was given.
+    pub fn assign(&self, positions: &[(TopicPartition, Offset)]) -> Result<(), Error> {
+        let list = positions_list(positions)?;
+        let doing = || Error::call("cannot take on the assigned partitions");
+        match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
+            _ => self.consumer.assign(&list),
+        }
+        .map_err(doing())?;
+        // rust-rdkafka drops some errors of an assignment, so what holds is looked up.
+        let held = self.consumer.assignment().map_err(doing())?.to_topic_map();
+        for (partition, _) in positions {
+            if !held.contains_key(partition) {
+                let cause = KafkaError::Rebalance(RDKafkaErrorCode::UnknownPartition);
+                return Err(Error::call(format!(
+                    "{}[{}] was assigned, but not taken on",
+                    partition.0, partition.1
+                ))(cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers `Revoked`.
+    pub fn release(&self, partitions: &[TopicPartition]) {
+        let list = partitions_list(partitions);
+        let released = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(&list),
+            _ => self.consumer.unassign(),
+        };
+        if let Err(cause) = released {
+            warn!("partitions were not let go cleanly: {cause}");
+        }
+    }
+
+    /// Offsets committed for `partitions`; `None` where there is none.
+    ///
+    /// # Errors
+    /// The coordinator does not answer.
+    pub fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, Option<i64>)>, Error> {
+        let found = self
+            .consumer
+            .committed_offsets(partitions_list(partitions), CALL_TIMEOUT)
+            .map_err(Error::call("cannot read the group's offsets"))?;
+        let mut committed = Vec::with_capacity(found.count());
+        for element in found.elements() {
+            element.error().map_err(Error::call("cannot read the group's offsets"))?;
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            committed.push(((element.topic().to_owned(), element.partition()), offset));
+        }
+        Ok(committed)
+    }
+
+    /// Commits `(partition, next offset)`. `wait`: until the coordinator has answered.
+    ///
+    /// # Errors
+    /// It was refused; nothing is lost, what is not committed is read again.
+    pub fn commit(&self, positions: &[(TopicPartition, i64)], wait: bool) -> Result<(), Error> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for ((topic, partition), offset) in positions {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(Error::call("cannot commit"))?;
+        }
+        let mode = if wait { CommitMode::Sync } else { CommitMode::Async };
+        self.consumer.commit(&list, mode).map_err(Error::call("cannot commit offsets"))
+    }
+
+    /// Stops fetching these partitions.
+    ///
+    /// # Errors
+    /// librdkafka refused.
+    pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.consumer.pause(&partitions_list(partitions)).map_err(Error::call("cannot pause"))
+    }
+
+    /// Goes on fetching them.
+    ///
+    /// # Errors
+    /// librdkafka refused.
+    pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.consumer.resume(&partitions_list(partitions)).map_err(Error::call("cannot resume"))
+    }
+
+    /// Moves the position of an assigned partition.
+    ///
+    /// # Errors
+    /// The partition is not assigned, or the broker does not answer.
+    pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
+        self.consumer
+            .seek(&partition.0, partition.1, offset, CALL_TIMEOUT)
+            .map_err(Error::call(format!("cannot seek in {}[{}]", partition.0, partition.1)))
+    }
+
+    /// First kept and next offset of a partition.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub fn watermarks(&self, partition: &TopicPartition) -> Result<(i64, i64), Error> {
+        self.consumer.fetch_watermarks(&partition.0, partition.1, CALL_TIMEOUT).map_err(
+            Error::call(format!("cannot read the bounds of {}[{}]", partition.0, partition.1)),
+        )
+    }
+
+    /// Offset of the first record at or after a time; the end when there is none.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, Error> {
+        let doing =
+            || Error::call(format!("cannot look up a time in {}[{}]", partition.0, partition.1));
+        // librdkafka takes the time in the place of the offset, and no negative one.
+        let times = positions_list(&[(partition.clone(), Offset::Offset(time_ms.max(0)))])?;
+        let found = self.consumer.offsets_for_times(times, CALL_TIMEOUT).map_err(doing())?;
+        match found.find_partition(&partition.0, partition.1).map(|element| element.offset()) {
+            Some(Offset::Offset(offset)) => Ok(offset),
+            _ => Ok(self.watermarks(partition)?.1),
+        }
+    }
+
+    /// The newest lag report, once.
+    #[must_use]
+    pub fn take_statistics(&self) -> Option<Statistics> {
+        self.notes.take_statistics()
+    }
+
+    /// Leaves the group. Closing can block without bound (rust-rdkafka 509), so it has a thread
+    /// and a deadline; true when it was done in time.
+    #[must_use]
+    pub fn leave(self, deadline: Instant) -> bool {
+        self.consumer.context().leaving.store(true, Ordering::Release);
+        while let Some(unanswered) = self.wanted() {
+            let (Rebalance::Assigned(partitions) | Rebalance::Revoked { partitions, .. }) =
+                unanswered;
+            self.release(&partitions);
+        }
+        let closer = thread::Builder::new().name("leave".to_owned()).spawn(move || drop(self));
+        let Ok(closer) = closer else { return false };
+        while !closer.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        closer.join().is_ok()
+    }
+}
+
+/// `partitions` as librdkafka wants them.
+#[must_use]
+pub fn partitions_list(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        list.add_partition(topic, *partition);
+    }
+    list
+}
+
+fn positions_list(positions: &[(TopicPartition, Offset)]) -> Result<TopicPartitionList, Error> {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for ((topic, partition), offset) in positions {
+        list.add_partition_offset(topic, *partition, *offset)
+            .map_err(Error::call(format!("cannot start {topic}[{partition}] at {offset:?}")))?;
+    }
+    Ok(list)
+}
+
+struct Listener {
+    context: Context,
+    wanted: Mutex<VecDeque<Rebalance>>,
+    /// Nobody polls any more: closing answers for itself.
+    leaving: AtomicBool,
+}
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.context.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.context.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.context.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Listener {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        if self.leaving.load(Ordering::Acquire) {
+            // What was ours is drained and committed by now.
+            let _ = consumer.unassign();
+            return;
+        }
+        let partitions = list
+            .elements()
+            .iter()
+            .map(|element| (element.topic().to_owned(), element.partition()))
+            .collect();
+        let wanted = match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assigned(partitions),
+            _ => Rebalance::Revoked { partitions, lost: consumer.assignment_lost() },
+        };
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push_back(wanted);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(cause) = result {
+            // What is not committed is read again and recognised by its identity (D1).
+            match cause.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::NoOffset) | None => {}
+                Some(code) => warn!("offsets were not committed: {code}"),
+            }
+        }
+    }
+}

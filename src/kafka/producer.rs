@@ -1,0 +1,181 @@
+//! One idempotent producer whose delivery reports come back as values on a channel.
+//!
+//! Never here: retrying. librdkafka retries what can be retried without end; what it reports as
+//! failed has failed for good, and the caller decides (D1: ingest drops the producer).
+
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, Statistics,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig},
+};
+
+use super::{
+    Error,
+    client::{self, Context, Notes},
+};
+use crate::config::KafkaConfig;
+
+/// One message to produce.
+#[derive(Clone, Debug, Default)]
+pub struct Message<'a> {
+    /// To which topic.
+    pub topic: &'a str,
+    /// To which partition; the key decides when absent.
+    pub partition: Option<i32>,
+    /// Key, if any.
+    pub key: Option<&'a [u8]>,
+    /// Value.
+    pub payload: Option<&'a [u8]>,
+    /// Headers.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+}
+
+/// What became of one message: `ticket` is what [`Producer::send`] was given with it.
+#[derive(Debug)]
+pub struct Report<T> {
+    /// As given.
+    pub ticket: T,
+    /// Delivered, or why not.
+    pub result: Result<(), KafkaError>,
+}
+
+/// Why a message was not taken.
+#[derive(Debug)]
+pub enum Refused<T> {
+    /// The queue is full: poll, wait, send again. Back-pressure, not a fault.
+    Full(T),
+    /// It can never be sent as it is.
+    Failed(T, KafkaError),
+}
+
+/// An idempotent producer. Dropping it purges what it has not delivered.
+pub struct Producer<T: Send + Sync + 'static> {
+    inner: BaseProducer<Reporter<T>>,
+    notes: Arc<Notes>,
+}
+
+impl<T: Send + Sync + 'static> Producer<T> {
+    /// Connects; `reports` receives one report for every message taken. `gapless`: the first
+    /// failed delivery ends the producer, so that nothing is delivered past a gap.
+    ///
+    /// # Errors
+    /// A setting is wrong.
+    pub fn new(
+        config: &KafkaConfig,
+        client: &str,
+        gapless: bool,
+        reports: impl Fn(Report<T>) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let notes = Notes::new(client);
+        let context = Reporter { context: Context(Arc::clone(&notes)), reports: Box::new(reports) };
+        let inner = client::producer(config, client, gapless)
+            .create_with_context(context)
+            .map_err(|cause| Error::Client { client: client.to_owned(), cause })?;
+        Ok(Self { inner, notes })
+    }
+
+    /// Hands a message over; never blocks.
+    ///
+    /// # Errors
+    /// The ticket comes back when the message was not taken; no report follows then.
+    pub fn send(&self, message: Message<'_>, ticket: T) -> Result<(), Refused<T>> {
+        let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+        for (key, value) in &message.headers {
+            headers = headers.insert(Header { key, value: Some(*value) });
+        }
+        let mut record: BaseRecord<'_, [u8], [u8], Box<T>> =
+            BaseRecord::with_opaque_to(message.topic, Box::new(ticket)).headers(headers);
+        record.partition = message.partition;
+        record.key = message.key;
+        record.payload = message.payload;
+        self.inner.send(record).map_err(|(cause, record)| {
+            let ticket = *record.delivery_opaque;
+            match cause.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => Refused::Full(ticket),
+                _ => Refused::Failed(ticket, cause),
+            }
+        })
+    }
+
+    /// Serves delivery reports for at most `timeout`.
+    pub fn poll(&self, timeout: Duration) {
+        self.inner.poll(timeout);
+    }
+
+    /// Messages taken and not yet reported.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Why the producer is beyond use, if it is.
+    #[must_use]
+    pub fn fatal(&self) -> Option<Error> {
+        self.notes.fatal()
+    }
+
+    /// Waits until everything taken is delivered; false when `timeout` came first.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        self.inner.flush(timeout).is_ok()
+    }
+
+    /// Gives up everything not yet delivered; their reports say so.
+    pub fn purge(&self) {
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+    }
+}
+
+impl<T: Send + Sync + 'static> Producer<T> {
+    /// A producer and the channel its reports arrive on, for a caller that polls it itself.
+    ///
+    /// # Errors
+    /// A setting is wrong.
+    pub fn with_channel(
+        config: &KafkaConfig,
+        client: &str,
+        gapless: bool,
+    ) -> Result<(Self, mpsc::Receiver<Report<T>>), Error> {
+        // Bounded by the producer's own queue: one report a message taken.
+        let (sender, receiver) = mpsc::channel();
+        let producer = Self::new(config, client, gapless, move |report| {
+            // A receiver that is gone has given the producer up.
+            let _ = sender.send(report);
+        })?;
+        Ok((producer, receiver))
+    }
+}
+
+struct Reporter<T> {
+    context: Context,
+    reports: Box<dyn Fn(Report<T>) + Send + Sync>,
+}
+
+impl<T: Send + Sync + 'static> ClientContext for Reporter<T> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.context.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.context.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.context.error(error, reason);
+    }
+}
+
+impl<T: Send + Sync + 'static> ProducerContext for Reporter<T> {
+    type DeliveryOpaque = Box<T>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<T>) {
+        let result = result.as_ref().map(|_| ()).map_err(|(cause, _)| cause.clone());
+        (self.reports)(Report { ticket: *ticket, result });
+    }
+}

@@ -1,0 +1,186 @@
+//! The way from the poll thread to one worker: a bounded ring of jobs, and what did not fit.
+//!
+//! One producer, one consumer, nothing shared but the ring and two counters. A full ring is
+//! back-pressure: the caller pauses the worker's partitions and keeps polling.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::Thread,
+};
+
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+/// Jobs in a ring.
+pub const RING_JOBS: usize = 512;
+/// Bytes of messages in a ring before its worker counts as full.
+pub const RING_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A job that knows how much memory it holds.
+pub trait Weigh {
+    /// Bytes.
+    fn bytes(&self) -> u64;
+}
+
+/// The poll thread's end.
+pub struct Feed<J> {
+    ring: Producer<J>,
+    /// Jobs that did not fit, in order. Short, because the partitions are paused then.
+    stash: VecDeque<J>,
+    bytes: Arc<AtomicU64>,
+    wake: Option<Thread>,
+    paused: bool,
+}
+
+/// The worker's end.
+pub struct Inbox<J> {
+    ring: Consumer<J>,
+    bytes: Arc<AtomicU64>,
+}
+
+/// Both ends of a new ring.
+#[must_use]
+pub fn ring<J: Weigh>() -> (Feed<J>, Inbox<J>) {
+    let (producer, consumer) = RingBuffer::new(RING_JOBS);
+    let bytes = Arc::new(AtomicU64::new(0));
+    let feed = Feed {
+        ring: producer,
+        stash: VecDeque::new(),
+        bytes: Arc::clone(&bytes),
+        wake: None,
+        paused: false,
+    };
+    (feed, Inbox { ring: consumer, bytes })
+}
+
+/// What the poll thread must do about a worker's partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// Nothing.
+    Steady,
+    /// Stop fetching them.
+    Pause,
+    /// Fetch them again.
+    Resume,
+}
+
+impl<J: Weigh> Feed<J> {
+    /// Whom to wake when there is something to do.
+    pub fn set_worker(&mut self, worker: Thread) {
+        self.wake = Some(worker);
+    }
+
+    /// Hands a job over, or keeps it until there is room; order is kept.
+    pub fn push(&mut self, job: J) {
+        self.bytes.fetch_add(job.bytes(), Ordering::Relaxed);
+        self.stash.push_back(job);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        while let Some(job) = self.stash.pop_front() {
+            if let Err(PushError::Full(job)) = self.ring.push(job) {
+                self.stash.push_front(job);
+                break;
+            }
+        }
+        if let Some(worker) = &self.wake {
+            worker.unpark();
+        }
+    }
+
+    /// Moves what waited, and says whether the worker is full or has room again.
+    pub fn pressure(&mut self) -> Pressure {
+        if !self.stash.is_empty() {
+            self.flush();
+        }
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let jobs = RING_JOBS - self.ring.slots();
+        if !self.paused && (!self.stash.is_empty() || bytes > RING_BYTES || jobs == RING_JOBS) {
+            self.paused = true;
+            return Pressure::Pause;
+        }
+        let half = bytes <= RING_BYTES / 2 && jobs <= RING_JOBS / 2;
+        if self.paused && self.stash.is_empty() && half {
+            self.paused = false;
+            return Pressure::Resume;
+        }
+        Pressure::Steady
+    }
+
+    /// True while the worker's partitions are to be left alone.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// How full it is, by jobs or by bytes.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn fill(&self) -> f64 {
+        let jobs = (RING_JOBS - self.ring.slots()) as f64 / RING_JOBS as f64;
+        jobs.max(self.bytes.load(Ordering::Relaxed) as f64 / RING_BYTES as f64)
+    }
+}
+
+impl<J: Weigh> Inbox<J> {
+    /// The next job, if any.
+    pub fn pop(&mut self) -> Option<J> {
+        let job = self.ring.pop().ok()?;
+        self.bytes.fetch_sub(job.bytes(), Ordering::Relaxed);
+        Some(job)
+    }
+
+    /// True when nothing waits in the ring.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Job(u64);
+
+    impl Weigh for Job {
+        fn bytes(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_full_ring_pauses_once_and_resumes_at_half_without_losing_order() {
+        let (mut feed, mut inbox) = ring();
+        for number in 0..=RING_JOBS as u64 {
+            feed.push(Job(number));
+        }
+        assert_eq!(feed.pressure(), Pressure::Pause);
+        assert_eq!(feed.pressure(), Pressure::Steady);
+        let mut taken = Vec::new();
+        while let Some(Job(number)) = inbox.pop() {
+            taken.push(number);
+            if taken.len() == RING_JOBS / 2 {
+                assert_eq!(feed.pressure(), Pressure::Steady, "more than half is left");
+            }
+        }
+        assert_eq!(taken, (0..=RING_JOBS as u64).collect::<Vec<_>>());
+        assert_eq!(feed.pressure(), Pressure::Resume);
+    }
+
+    #[test]
+    fn bytes_alone_can_fill_a_ring() {
+        let (mut feed, mut inbox) = ring();
+        feed.push(Job(RING_BYTES));
+        assert_eq!(feed.pressure(), Pressure::Steady, "at the bound is not over it");
+        feed.push(Job(1));
+        assert_eq!(feed.pressure(), Pressure::Pause);
+        inbox.pop();
+        assert_eq!(feed.pressure(), Pressure::Resume);
+    }
+}

@@ -1,0 +1,89 @@
+//! What one engine has counted, as metrics. The engine counts in plain numbers; this follows them.
+
+use crate::{
+    engine::{Engine, Stats},
+    event::batch::Batch,
+    metrics::{MatchMetrics, Metrics, PartitionMetrics},
+    rules::{GroupBy, RuleSet},
+    units::EventTime,
+};
+
+/// Metrics of one assignment of one events partition.
+pub(super) struct Gauges {
+    partition: PartitionMetrics,
+    rules: MatchMetrics,
+    /// What each meter had matched when `rules` began.
+    base: Vec<u64>,
+    /// Rows applied, duplicate and too late, and promotions, by route.
+    by_route: [[u64; 4]; GroupBy::ALL.len()],
+    seen: Stats,
+}
+
+impl Gauges {
+    /// For an engine that has counted nothing.
+    pub(super) fn new(metrics: &Metrics, rules: &RuleSet) -> Self {
+        Self {
+            partition: metrics.partition(),
+            rules: metrics.rules(rules),
+            base: vec![0; rules.meters.len()],
+            by_route: Default::default(),
+            seen: Stats::default(),
+        }
+    }
+
+    /// The engine has taken other rules; meters that stayed have kept their counts.
+    pub(super) fn reload(&mut self, metrics: &Metrics, engine: &Engine) {
+        self.rules = metrics.rules(engine.rules());
+        self.base.clone_from(&engine.stats().matched);
+    }
+
+    /// The engine has applied a message.
+    pub(super) fn applied(&mut self, batch: &Batch, engine: &Engine, now: EventTime) {
+        let (stats, seen) = (engine.stats(), &self.seen);
+        let route = &mut self.by_route[batch.route() as usize];
+        route[0] += stats.applied - seen.applied;
+        route[1] += stats.duplicate - seen.duplicate;
+        route[2] += stats.too_late - seen.too_late;
+        route[3] += stats.promotions - seen.promotions;
+        self.seen.applied = stats.applied;
+        self.seen.duplicate = stats.duplicate;
+        self.seen.too_late = stats.too_late;
+        self.seen.promotions = stats.promotions;
+        for row in 0..batch.len() {
+            self.partition.evaluated(batch.event_time(row), now);
+        }
+        self.partition.flush();
+        // A rule that matched is no longer silent, whatever the next round finds.
+        self.matches(engine, now);
+    }
+
+    fn matches(&mut self, engine: &Engine, now: EventTime) {
+        let matched = &engine.stats().matched;
+        for (index, rule) in engine.rules().rules.iter().enumerate() {
+            let since = matched[rule.meter].saturating_sub(self.base[rule.meter]);
+            self.rules.follow(index, since, now);
+        }
+    }
+
+    /// Publishes everything that is worth it once a second.
+    pub(super) fn publish(&mut self, engine: &Engine, now: EventTime) {
+        let (stats, budget) = (engine.stats(), engine.budget());
+        for group_by in GroupBy::ALL {
+            let [applied, duplicate, too_late, promotions] = self.by_route[group_by as usize];
+            self.partition.rows[group_by as usize].follow(applied, duplicate, too_late);
+            let (keys, promoted) = (engine.keys(group_by), engine.promoted(group_by));
+            let table = &mut self.partition.tables[group_by as usize];
+            table.follow(keys as u64, promoted as u64, promotions);
+        }
+        self.partition.late_for_window.follow(stats.late_for_window);
+        self.partition.clamped.follow(stats.clamped);
+        self.partition.uncounted.follow(stats.unknown_counts);
+        self.partition.upper_bound.follow(stats.upper_bounds);
+        self.partition.evicted_idle.follow(budget.expired());
+        self.partition.evicted_capacity.follow(budget.evicted());
+        self.partition.memory.set_u64(budget.used_bytes());
+        self.partition.degraded.set_u64(u64::from(budget.degraded()));
+        self.partition.undelivered.set_u64(engine.undelivered() as u64);
+        self.matches(engine, now);
+    }
+}

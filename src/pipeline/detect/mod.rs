@@ -1,0 +1,465 @@
+//! Detect: one thread polls the events topic and hands whole messages to workers; each worker
+//! alone owns the engines of its partitions.
+//!
+//! Until there are checkpoints, a partition is read from its first kept message, and rows that
+//! come twice are known by their identity (D1), so a restart counts everything that is still there.
+//! Offsets are committed only so that others can see the lag.
+//!
+//! Never here: applying a row, waiting in a callback.
+
+pub mod feed;
+mod gauges;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+        mpsc::channel,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{Message as _, Offset, Statistics, message::BorrowedMessage};
+use tracing::{error, info, warn};
+
+use self::{
+    feed::{Feed, Pressure, ring},
+    worker::{Job, Worker},
+};
+use super::{STUCK_AFTER, Shared, cause, clock, system::Condition};
+use crate::{
+    alert::SystemKind,
+    kafka::{
+        Error,
+        group::{Member, Polled, Rebalance, TopicPartition},
+    },
+    metrics::{LagMetrics, Part, Role},
+    rules::Severity,
+    units::EventTime,
+};
+
+/// Messages handed over before the other duties of the loop get their turn.
+const STEP_MESSAGES: usize = 256;
+/// How long the loop sleeps in a poll.
+const IDLE_POLL: Duration = Duration::from_millis(20);
+/// How long a revoked partition may wait for its alerts to be delivered.
+const CLOSE_FOR: Duration = Duration::from_secs(5);
+/// Between rounds of lag, commits and metrics.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// Between questions the broker did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Runs detect until the process is told to stop, then drains.
+///
+/// # Errors
+/// A client is beyond use, or alerts were left undelivered.
+pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
+    let config = &shared.config;
+    let group = format!("{}-detect", config.kafka.group_id);
+    let member = Member::join(&config.kafka, "detect", &group, &[&config.topics.events])?;
+    shared.wait_for_assignment(Role::Detect);
+    let outcome = Detect::new(shared, &member)?.run();
+    if !member.leave(shared.deadline()) {
+        warn!("detect did not leave its group in time; the group will notice by itself");
+    }
+    outcome
+}
+
+/// One worker and the way to it.
+struct Hand {
+    feed: Feed<Job>,
+    thread: JoinHandle<usize>,
+    fill: Part,
+}
+
+/// One assignment of an events partition.
+struct Assigned {
+    progress: worker::Progress,
+    /// Next offset of the partition when it was assigned: caught up means past it.
+    goal: i64,
+    /// Offset after the message handed over last.
+    fetched: i64,
+    /// Broker time of the message handed over last.
+    read: Option<EventTime>,
+    lag: LagMetrics,
+}
+
+/// See the module.
+struct Detect<'c> {
+    shared: &'c Arc<Shared>,
+    member: &'c Member,
+    hands: Vec<Hand>,
+    partitions: BTreeMap<i32, Assigned>,
+    /// Assignments so far; tells one from the next.
+    epoch: u64,
+    wanted: Option<Rebalance>,
+    retry_at: Instant,
+    round_at: Instant,
+    assigned: Part,
+    paused: Part,
+    /// The group has answered at least once; a member may well get no partition.
+    joined: bool,
+    ready: bool,
+}
+
+impl<'c> Detect<'c> {
+    fn new(shared: &'c Arc<Shared>, member: &'c Member) -> anyhow::Result<Self> {
+        let threads = match shared.config.detect.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let hands: Result<Vec<Hand>, std::io::Error> =
+            (0..threads).map(|number| hand(shared, number)).collect();
+        let now = Instant::now();
+        Ok(Self {
+            shared,
+            member,
+            hands: hands?,
+            partitions: BTreeMap::new(),
+            epoch: 0,
+            wanted: None,
+            retry_at: now,
+            round_at: now,
+            assigned: shared.metrics.partitions_assigned.part(&["detect"]),
+            paused: shared.metrics.partitions_paused.part(&["detect", "backpressure"]),
+            joined: false,
+            ready: false,
+        })
+    }
+
+    fn run(mut self) -> anyhow::Result<()> {
+        let heart = self.shared.health.heartbeat("detect", STUCK_AFTER);
+        while !self.shared.stopping() {
+            heart.beat();
+            self.fetch()?;
+            self.rebalance()?;
+            self.relieve();
+            self.keep_up()?;
+        }
+        self.finish()
+    }
+
+    fn fetch(&mut self) -> Result<(), Error> {
+        let mut timeout = IDLE_POLL;
+        for _ in 0..STEP_MESSAGES {
+            match self.member.poll(timeout)? {
+                Polled::Record(message) => self.hand_over(&message),
+                Polled::OutOfRange => self.mend_gaps(),
+                Polled::Nothing => break,
+            }
+            timeout = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, message: &BorrowedMessage<'_>) {
+        let partition = message.partition();
+        let Some(assigned) = self.partitions.get_mut(&partition) else { return };
+        let broker_time =
+            message.timestamp().to_millis().map_or_else(clock::now, EventTime::from_millis);
+        assigned.fetched = message.offset() + 1;
+        assigned.read = Some(broker_time);
+        let job = Job::Message {
+            partition,
+            offset: message.offset(),
+            broker_time,
+            payload: message.payload().unwrap_or_default().to_vec(),
+        };
+        let hand = hand_of(partition, self.hands.len());
+        self.hands[hand].feed.push(job);
+    }
+
+    /// Answers what the group wants; a question the broker does not answer is asked again.
+    fn rebalance(&mut self) -> Result<(), Error> {
+        if self.wanted.is_none() {
+            self.wanted = self.member.wanted();
+        }
+        if Instant::now() < self.retry_at {
+            return Ok(());
+        }
+        match self.wanted.take() {
+            None => return Ok(()),
+            Some(Rebalance::Revoked { partitions, lost }) => self.revoke(&partitions, lost),
+            Some(Rebalance::Assigned(partitions)) => match self.assign(&partitions) {
+                Ok(()) => {}
+                Err(cause) if cause.is_transient() => {
+                    warn!("assignment waits: {cause}");
+                    self.wanted = Some(Rebalance::Assigned(partitions));
+                    self.retry_at = Instant::now() + RETRY_AFTER;
+                    return Ok(());
+                }
+                Err(cause) => return Err(cause),
+            },
+        }
+        self.shared.metrics.rebalances.with_label_values(&["detect"]).inc();
+        self.share_memory();
+        Ok(())
+    }
+
+    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let mut positions = Vec::with_capacity(partitions.len());
+        let mut goals = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let (first, end) = self.member.watermarks(partition)?;
+            positions.push((partition.clone(), Offset::Offset(first)));
+            goals.push((partition.1, first, end));
+        }
+        self.member.assign(&positions)?;
+        self.ready = false;
+        self.joined = true;
+        self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, "catching up");
+        self.shared.health.ready(Role::Detect, cause::ASSIGNMENT);
+        for (partition, first, goal) in goals {
+            self.epoch += 1;
+            let progress = Arc::new(AtomicI64::new(first));
+            let epoch = self.epoch;
+            let job = Job::Open { partition, epoch, progress: Arc::clone(&progress) };
+            let hand = hand_of(partition, self.hands.len());
+            self.hands[hand].feed.push(job);
+            let lag = self.shared.metrics.lag(Role::Detect, &self.shared.config.topics.events);
+            let assigned = Assigned { progress, goal, fetched: first, read: None, lag };
+            self.partitions.insert(partition, assigned);
+            if self.hands[hand].feed.is_paused() {
+                // A paused worker gets no more work because of a rebalance.
+                self.member.pause(&[(self.shared.config.topics.events.clone(), partition)])?;
+            }
+        }
+        info!(partitions = partitions.len(), "detect was assigned partitions");
+        Ok(())
+    }
+
+    /// Lets partitions go once their workers are done with them.
+    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) {
+        let (done, closed) = channel();
+        let deadline = Instant::now() + if lost { Duration::ZERO } else { CLOSE_FOR };
+        let mut waiting = 0;
+        let mut revoked = Vec::with_capacity(partitions.len());
+        for (_, partition) in partitions {
+            if let Some(assigned) = self.partitions.remove(partition) {
+                revoked.push((self.name(*partition), assigned.progress));
+                let hand = hand_of(*partition, self.hands.len());
+                let job = Job::Close { partition: *partition, deadline, done: done.clone() };
+                self.hands[hand].feed.push(job);
+                waiting += 1;
+            }
+        }
+        while waiting > 0 && !lost && Instant::now() < deadline {
+            for hand in &mut self.hands {
+                hand.feed.pressure();
+            }
+            while closed.try_recv().is_ok() {
+                waiting -= 1;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !lost {
+            self.commit(revoked);
+        }
+        self.member.release(partitions);
+        info!(partitions = partitions.len(), lost, "detect let partitions go");
+    }
+
+    /// Every engine gets an equal share of `detect.memory_limit`.
+    fn share_memory(&mut self) {
+        let engines = self.partitions.len().max(1) as u64;
+        let share = self.shared.config.detect.memory_limit / engines;
+        for hand in &mut self.hands {
+            hand.feed.push(Job::MemoryLimit(share));
+        }
+    }
+
+    /// Pauses the partitions of workers that are full, resumes those of workers with room.
+    fn relieve(&mut self) {
+        let hands = self.hands.len();
+        for number in 0..hands {
+            let pressure = self.hands[number].feed.pressure();
+            if pressure == Pressure::Steady {
+                continue;
+            }
+            let mine = self.partitions.keys().filter(|one| hand_of(**one, hands) == number);
+            let mine: Vec<TopicPartition> = mine.map(|one| self.name(*one)).collect();
+            let done = match pressure {
+                Pressure::Pause => self.member.pause(&mine),
+                _ => self.member.resume(&mine),
+            };
+            if let Err(cause) = done {
+                warn!("{cause}");
+            }
+        }
+    }
+
+    fn name(&self, partition: i32) -> TopicPartition {
+        (self.shared.config.topics.events.clone(), partition)
+    }
+
+    /// Messages that retention removed before they were read are gone: says so and goes on at the
+    /// first one kept.
+    fn mend_gaps(&mut self) {
+        for (partition, assigned) in &self.partitions {
+            let name = self.name(*partition);
+            let next = assigned.fetched;
+            let first = match self.member.watermarks(&name) {
+                Ok((first, _)) => first,
+                Err(cause) => {
+                    warn!("{cause}");
+                    continue;
+                }
+            };
+            if next >= first {
+                continue;
+            }
+            if let Err(cause) = self.member.seek(&name, Offset::Offset(first)) {
+                error!("{cause}");
+                continue;
+            }
+            self.shared.publisher.raise(Condition {
+                kind: SystemKind::DataGap,
+                scope: format!("{}/{partition}", name.0),
+                severity: Severity::High,
+                message: format!(
+                    "messages {next} to {} of {}[{partition}] were deleted before they were read",
+                    first - 1,
+                    name.0
+                ),
+                details: vec![
+                    ("expected_offset", next.to_string()),
+                    ("first_offset", first.to_string()),
+                ],
+            });
+        }
+    }
+
+    /// Lag, readiness, commits, about once a second.
+    fn keep_up(&mut self) -> Result<(), Error> {
+        if let Some(statistics) = self.member.take_statistics() {
+            self.publish_lag(&statistics);
+        }
+        self.check_ready();
+        if self.round_at.elapsed() < ROUND_EVERY {
+            return Ok(());
+        }
+        self.round_at = Instant::now();
+        let paused = |partition: &i32| {
+            u64::from(self.hands[hand_of(*partition, self.hands.len())].feed.is_paused())
+        };
+        self.paused.set_u64(self.partitions.keys().map(paused).sum());
+        self.assigned.set_u64(self.partitions.len() as u64);
+        for hand in &self.hands {
+            hand.fill.set(hand.feed.fill());
+        }
+        self.commit(self.progress());
+        self.shared.publisher.pump();
+        for hand in &self.hands {
+            if hand.thread.is_finished() {
+                let reason = "a worker thread panicked".to_owned();
+                return Err(Error::Fatal { client: "detect".to_owned(), reason });
+            }
+        }
+        self.shared.publisher.fatal().map_or(Ok(()), Err)
+    }
+
+    fn progress(&self) -> Vec<(TopicPartition, worker::Progress)> {
+        let partitions = self.partitions.iter();
+        partitions.map(|(one, at)| (self.name(*one), Arc::clone(&at.progress))).collect()
+    }
+
+    /// Commits what was applied, for whoever watches the group; nothing starts from it.
+    fn commit(&self, partitions: Vec<(TopicPartition, worker::Progress)>) {
+        let applied = partitions.into_iter();
+        let applied = applied.map(|(name, progress)| (name, progress.load(Ordering::Acquire)));
+        let applied: Vec<(TopicPartition, i64)> = applied.collect();
+        if applied.is_empty() {
+            return;
+        }
+        let result = match self.member.commit(&applied, false) {
+            Ok(()) => "ok",
+            Err(cause) => {
+                warn!("{cause}");
+                "failed"
+            }
+        };
+        self.shared.metrics.commits.with_label_values(&["detect", result]).inc();
+    }
+
+    fn check_ready(&mut self) {
+        if self.ready || !self.joined {
+            return;
+        }
+        let behind: i64 = self.partitions.values().map(Assigned::behind).sum();
+        if behind == 0 {
+            self.ready = true;
+            self.shared.health.ready(Role::Detect, cause::CATCH_UP);
+        } else {
+            let why = format!("catching up, {behind} messages behind the start");
+            self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, why);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^53")]
+    fn publish_lag(&self, statistics: &Statistics) {
+        let Some(topic) = statistics.topics.get(&self.shared.config.topics.events) else { return };
+        let now_ms = clock::now().millis();
+        for (partition, assigned) in &self.partitions {
+            let Some(found) = topic.partitions.get(partition) else { continue };
+            let next = assigned.progress.load(Ordering::Acquire);
+            let records = (found.hi_offset - next).max(0);
+            assigned.lag.records.set_u64(u64::try_from(records).unwrap_or(0));
+            let age_ms = assigned.read.filter(|_| records > 0).map(|read| now_ms - read.millis());
+            assigned.lag.seconds.set(age_ms.unwrap_or(0).max(0) as f64 / 1000.0);
+        }
+    }
+
+    /// Applies what was fetched, delivers what was decided.
+    fn finish(mut self) -> anyhow::Result<()> {
+        info!("detect drains");
+        let deadline = self.shared.deadline();
+        for hand in &mut self.hands {
+            hand.feed.push(Job::Stop);
+        }
+        while self.hands.iter().any(|hand| !hand.thread.is_finished()) {
+            for hand in &mut self.hands {
+                hand.feed.pressure();
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "detect stopped with messages not applied; they are read again at the next start"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.commit(self.progress());
+        let mut left = 0;
+        for hand in self.hands {
+            left += hand.thread.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?;
+        }
+        anyhow::ensure!(
+            left == 0,
+            "detect stopped with {left} alerts undelivered; they are found again at the next start"
+        );
+        Ok(())
+    }
+}
+
+impl Assigned {
+    /// Messages that were there at the assignment and are not applied yet.
+    fn behind(&self) -> i64 {
+        (self.goal - self.progress.load(Ordering::Acquire)).max(0)
+    }
+}
+
+/// The worker of a partition.
+fn hand_of(partition: i32, hands: usize) -> usize {
+    usize::try_from(partition).unwrap_or(0) % hands
+}
+
+fn hand(shared: &Arc<Shared>, number: usize) -> Result<Hand, std::io::Error> {
+    let (mut feed, inbox) = ring();
+    let (back, fates) = channel();
+    let worker = Worker::new(Arc::clone(shared), inbox, back, fates);
+    let name = format!("detect-{number}");
+    let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
+    feed.set_worker(thread.thread().clone());
+    Ok(Hand { feed, thread, fill: shared.metrics.queue_fill.part(&["ring"]) })
+}

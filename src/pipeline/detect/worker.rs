@@ -1,0 +1,316 @@
+//! One worker: a thread that alone owns the engines of its partitions. Messages come in by a ring,
+//! alerts go out by the publisher, their fate comes back by a channel.
+//!
+//! Never here: a lock on the way of a row, polling Kafka. A worker whose alerts are not accepted
+//! stops taking messages; that is how a blocked alert topic keeps memory flat.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+        mpsc::{Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, info};
+
+use super::{
+    feed::{Inbox, Weigh},
+    gauges::Gauges,
+};
+use crate::{
+    alert::{Alert, SystemKind},
+    engine::{Engine, EngineOptions},
+    event::batch::Batch,
+    pipeline::{
+        Shared, clock,
+        publish::{Fate, Owner, RETRY_AFTER},
+        system::Condition,
+    },
+    rules::Severity,
+    units::{EventTime, Partition},
+};
+
+/// Alerts of one worker whose delivery is not known; beyond it, it takes no more messages.
+pub(super) const OUTBOX_MAX: usize = 10_000;
+/// Jobs taken before fates and gauges get their turn.
+const STEP_JOBS: usize = 64;
+/// How long a worker sleeps when there is nothing to do; the poll thread wakes it.
+const IDLE: Duration = Duration::from_millis(20);
+/// Between two updates of gauges.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// How far one assignment of a partition has been applied; read by the poll thread.
+pub(super) type Progress = Arc<AtomicI64>;
+
+/// What the poll thread asks of a worker.
+pub(super) enum Job {
+    /// A partition was assigned.
+    Open {
+        /// Which.
+        partition: i32,
+        /// Number of the assignment.
+        epoch: u64,
+        /// Next offset, kept up to date by the worker.
+        progress: Progress,
+    },
+    /// A message of the events topic.
+    Message {
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Its `LogAppendTime`.
+        broker_time: EventTime,
+        /// Its value.
+        payload: Vec<u8>,
+    },
+    /// A partition was revoked: forget it once its alerts are delivered, or at `deadline`.
+    Close {
+        /// Which.
+        partition: i32,
+        /// When to give up waiting for deliveries.
+        deadline: Instant,
+        /// Told how many alerts were left undelivered.
+        done: Sender<usize>,
+    },
+    /// Bytes each engine may use from now on.
+    MemoryLimit(u64),
+    /// Apply what is queued, deliver, end.
+    Stop,
+}
+
+impl Weigh for Job {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Message { payload, .. } => payload.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
+struct Slot {
+    epoch: u64,
+    engine: Engine,
+    progress: Progress,
+    gauges: Gauges,
+    closing: Option<(Instant, Sender<usize>)>,
+}
+
+/// See the module.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    inbox: Inbox<Job>,
+    fates: Receiver<Fate>,
+    back: Sender<Fate>,
+    slots: BTreeMap<i32, Slot>,
+    /// Alerts the publisher had no room for, or that failed, oldest first.
+    unsent: VecDeque<(i32, u64, Arc<Alert>)>,
+    retry_at: Instant,
+    memory_limit: u64,
+    gauges_at: Instant,
+    stopping: bool,
+    alerts: Vec<Arc<Alert>>,
+}
+
+impl Worker {
+    /// Takes its jobs from `inbox`; `back` and `fates` are the ends of one channel.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        inbox: Inbox<Job>,
+        back: Sender<Fate>,
+        fates: Receiver<Fate>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            memory_limit: shared.config.detect.memory_limit,
+            shared,
+            inbox,
+            fates,
+            back,
+            slots: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            retry_at: now,
+            gauges_at: now,
+            stopping: false,
+            alerts: Vec::new(),
+        }
+    }
+
+    /// Works until told to stop; returns how many alerts were left undelivered.
+    pub(super) fn run(mut self) -> usize {
+        loop {
+            let mut worked = self.settle();
+            self.send_unsent();
+            for _ in 0..STEP_JOBS {
+                if self.undelivered() > OUTBOX_MAX {
+                    break;
+                }
+                let Some(job) = self.inbox.pop() else { break };
+                self.handle(job);
+                worked = true;
+            }
+            self.close_due();
+            if self.gauges_at.elapsed() >= GAUGES_EVERY {
+                self.publish_gauges();
+            }
+            if self.stopping {
+                let left = self.undelivered();
+                if left == 0 || Instant::now() >= self.shared.deadline() {
+                    self.publish_gauges();
+                    return left;
+                }
+            }
+            if !worked {
+                thread::park_timeout(IDLE);
+            }
+        }
+    }
+
+    fn handle(&mut self, job: Job) {
+        match job {
+            Job::Open { partition, epoch, progress } => self.open(partition, epoch, progress),
+            Job::Message { partition, offset, broker_time, payload } => {
+                self.apply(partition, offset, broker_time, &payload);
+            }
+            Job::Close { partition, deadline, done } => match self.slots.get_mut(&partition) {
+                Some(slot) => slot.closing = Some((deadline, done)),
+                // Told, so that nobody waits.
+                None => drop(done.send(0)),
+            },
+            Job::MemoryLimit(bytes) => {
+                self.memory_limit = bytes;
+                self.slots.values_mut().for_each(|slot| slot.engine.set_memory_limit(bytes));
+            }
+            Job::Stop => self.stopping = true,
+        }
+    }
+
+    fn open(&mut self, partition: i32, epoch: u64, progress: Progress) {
+        let skew_ms = self.shared.config.detect.allowed_skew.as_millis();
+        let options = EngineOptions {
+            partition: Partition(partition),
+            allowed_skew_ms: i64::try_from(skew_ms).unwrap_or(i64::MAX),
+            memory_limit: self.memory_limit,
+        };
+        let rules = self.shared.rules.load_full();
+        let gauges = Gauges::new(&self.shared.metrics, &rules);
+        let engine = Engine::new(options, rules);
+        self.slots.insert(partition, Slot { epoch, engine, progress, gauges, closing: None });
+    }
+
+    fn apply(&mut self, partition: i32, offset: i64, broker_time: EventTime, payload: &[u8]) {
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        // New rules are taken here, between two messages (D7).
+        let rules = self.shared.rules.load();
+        if !Arc::ptr_eq(slot.engine.rules(), &rules) {
+            slot.engine.reload(Arc::clone(&rules), broker_time);
+            slot.gauges.reload(&self.shared.metrics, &slot.engine);
+        }
+        match Batch::decode(payload) {
+            Ok(batch) => {
+                slot.engine.apply(&batch, broker_time);
+                slot.gauges.applied(&batch, &slot.engine, clock::now());
+            }
+            Err(cause) => {
+                error!(partition, offset, "a message of the events topic cannot be read: {cause}");
+                let topic = &self.shared.config.topics.events;
+                self.shared.publisher.raise(Condition {
+                    kind: SystemKind::DataGap,
+                    scope: format!("{topic}/{partition}"),
+                    severity: Severity::High,
+                    message: format!(
+                        "message {offset} of {topic}[{partition}] cannot be read, so its rows were \
+                         not counted: {cause}"
+                    ),
+                    details: vec![("offset", offset.to_string())],
+                });
+            }
+        }
+        slot.progress.store(offset + 1, Ordering::Release);
+        self.send_new(partition);
+    }
+
+    /// Sends what an engine has decided since the last call.
+    fn send_new(&mut self, partition: i32) {
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        slot.engine.take_alerts(&mut self.alerts);
+        let epoch = slot.epoch;
+        for alert in self.alerts.drain(..) {
+            self.unsent.push_back((partition, epoch, alert));
+        }
+        if self.unsent.len() <= STEP_JOBS {
+            self.send_unsent();
+        }
+    }
+
+    fn send_unsent(&mut self) {
+        if self.unsent.is_empty() || Instant::now() < self.retry_at {
+            return;
+        }
+        while let Some((partition, epoch, alert)) = self.unsent.pop_front() {
+            let owner = Owner::Worker { partition, epoch, back: self.back.clone() };
+            if !self.shared.publisher.send(&alert, owner) {
+                self.unsent.push_front((partition, epoch, alert));
+                self.retry_at = Instant::now() + RETRY_AFTER;
+                break;
+            }
+        }
+    }
+
+    /// Takes in what became of alerts; true when there was anything.
+    fn settle(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(fate) = self.fates.try_recv() {
+            any = true;
+            let Some(slot) = self.slots.get_mut(&fate.partition) else { continue };
+            // A fate from before a revocation belongs to an engine that is gone.
+            if slot.epoch != fate.epoch {
+                continue;
+            }
+            if fate.delivered {
+                slot.engine.delivered(fate.alert.message);
+            } else {
+                self.unsent.push_back((fate.partition, fate.epoch, fate.alert));
+                self.retry_at = Instant::now() + RETRY_AFTER;
+            }
+        }
+        any
+    }
+
+    fn undelivered(&self) -> usize {
+        self.slots.values().map(|slot| slot.engine.undelivered()).sum()
+    }
+
+    /// Forgets revoked partitions whose alerts are delivered, or whose time is up. What is left
+    /// undelivered then, the next owner finds again under the same ids.
+    fn close_due(&mut self) {
+        let now = Instant::now();
+        self.slots.retain(|partition, slot| {
+            let Some((deadline, done)) = &slot.closing else { return true };
+            let left = slot.engine.undelivered();
+            if left > 0 && now < *deadline {
+                return true;
+            }
+            info!(partition, left, "engine closed");
+            // The poll thread may have stopped waiting.
+            let _ = done.send(left);
+            false
+        });
+        let slots = &self.slots;
+        self.unsent.retain(|(partition, epoch, _)| {
+            slots.get(partition).is_some_and(|slot| slot.epoch == *epoch)
+        });
+    }
+
+    fn publish_gauges(&mut self) {
+        self.gauges_at = Instant::now();
+        let now = clock::now();
+        for slot in self.slots.values_mut() {
+            slot.gauges.publish(&slot.engine, now);
+        }
+    }
+}

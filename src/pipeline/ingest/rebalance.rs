@@ -1,0 +1,218 @@
+//! Partitions come and go: where to start, what to finish before letting go, what to do when the
+//! log no longer holds the next record.
+
+use std::time::Instant;
+
+use rdkafka::Offset;
+use tracing::{error, info, warn};
+
+use super::{
+    DRAIN_FOR, Ingest, RETRY_AFTER,
+    start::{Begin, begin},
+};
+use crate::{
+    alert::SystemKind,
+    config::Start,
+    kafka::{
+        Error,
+        group::{Rebalance, TopicPartition},
+    },
+    metrics::Role,
+    pipeline::{cause, system::Condition},
+    rules::Severity,
+};
+
+impl Ingest<'_> {
+    /// Answers what the group wants. A question the broker does not answer now is asked again; the
+    /// group waits meanwhile.
+    pub(super) fn rebalance(&mut self) -> Result<(), Error> {
+        if self.wanted.is_none() {
+            self.wanted = self.member.wanted();
+        }
+        if Instant::now() < self.retry_at {
+            return Ok(());
+        }
+        match self.wanted.take() {
+            None => Ok(()),
+            Some(Rebalance::Revoked { partitions, lost }) => self.revoke(&partitions, lost),
+            Some(Rebalance::Assigned(partitions)) => match self.assign(&partitions) {
+                Err(cause) if cause.is_transient() => {
+                    warn!("assignment waits: {cause}");
+                    self.wanted = Some(Rebalance::Assigned(partitions));
+                    self.retry_at = Instant::now() + RETRY_AFTER;
+                    Ok(())
+                }
+                done => done,
+            },
+        }
+    }
+
+    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.shared.metrics.rebalances.with_label_values(&["ingest"]).inc();
+        let starts = self.starts(partitions)?;
+        // What is buffered belongs to the session that ends here.
+        if self.dirty_since.is_some()
+            && let Err(failure) = self.flush()
+        {
+            self.rewind(&failure)?;
+        }
+        let positions: Vec<(TopicPartition, Offset)> = starts
+            .iter()
+            .map(|(partition, offset)| (partition.clone(), Offset::Offset(*offset)))
+            .collect();
+        self.member.assign(&positions)?;
+        let now_ms = self.clock.ms();
+        for (partition, next) in &starts {
+            let input = self.inputs.iter().position(|state| state.input.topic == partition.0);
+            let Some(input) = input else { continue };
+            let lag = self.shared.metrics.lag(Role::Ingest, &partition.0);
+            self.lanes.open(partition, input, *next, lag, now_ms);
+        }
+        info!(partitions = partitions.len(), "ingest was assigned partitions");
+        self.new_session(self.shared.routes());
+        self.shared.health.ready(Role::Ingest, cause::ASSIGNMENT);
+        Ok(())
+    }
+
+    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Error> {
+        self.shared.metrics.rebalances.with_label_values(&["ingest"]).inc();
+        if lost {
+            // Another member may own them already; what we wrote past the commit it writes again.
+            warn!(partitions = partitions.len(), "ingest lost partitions");
+        } else {
+            match self.settle(Instant::now() + DRAIN_FOR) {
+                Ok(true) => {}
+                Ok(false) => warn!("partitions are let go before all is acknowledged"),
+                Err(failure) => self.rewind(&failure)?,
+            }
+        }
+        for partition in partitions {
+            self.lanes.close(partition);
+        }
+        self.member.release(partitions);
+        info!(partitions = partitions.len(), "ingest let partitions go");
+        if lost && self.dirty_since.is_some() {
+            self.flush_or_rewind()?;
+        }
+        self.new_session(self.shared.routes());
+        Ok(())
+    }
+
+    fn flush_or_rewind(&mut self) -> Result<(), Error> {
+        match self.flush() {
+            Ok(()) => Ok(()),
+            Err(failure) => self.rewind(&failure),
+        }
+    }
+
+    /// The offset to start at in each of `partitions`.
+    fn starts(&self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, i64)>, Error> {
+        let mut starts = Vec::with_capacity(partitions.len());
+        for state in &self.inputs {
+            let topic = &state.input.topic;
+            let mine: Vec<&TopicPartition> =
+                partitions.iter().filter(|(name, _)| name == topic).collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let all = self.shared.cluster.inputs.get(topic).copied().unwrap_or(0);
+            let all = i32::try_from(all).unwrap_or(i32::MAX);
+            let last = mine.iter().map(|(_, partition)| partition + 1).max().unwrap_or(0);
+            let all: Vec<TopicPartition> =
+                (0..all.max(last)).map(|partition| (topic.clone(), partition)).collect();
+            let committed = self.member.committed(&all)?;
+            let offsets: Vec<Option<i64>> = committed.iter().map(|(_, offset)| *offset).collect();
+            let begins = begin(state.input.start, &offsets);
+            let resolved = self.resolve(&committed, &begins)?;
+            let mine = |(partition, _): &&(TopicPartition, i64)| partitions.contains(partition);
+            starts.extend(resolved.iter().filter(mine).cloned());
+        }
+        Ok(starts)
+    }
+
+    /// Turns every beginning of one topic into an offset. A topic new to the group gets all its
+    /// offsets committed before the first record is read, by whichever member comes first: else a
+    /// restart would take a partition that had no record yet for one that appeared later.
+    fn resolve(
+        &self,
+        committed: &[(TopicPartition, Option<i64>)],
+        begins: &[Begin],
+    ) -> Result<Vec<(TopicPartition, i64)>, Error> {
+        let mut resolved = Vec::with_capacity(begins.len());
+        let mut fresh = Vec::new();
+        for ((partition, _), begin) in committed.iter().zip(begins) {
+            let offset = match begin {
+                Begin::At(offset) => *offset,
+                Begin::First | Begin::Configured(Start::Earliest) => {
+                    self.member.watermarks(partition)?.0
+                }
+                Begin::Configured(Start::Latest) => self.member.watermarks(partition)?.1,
+                Begin::Configured(Start::At(time)) => {
+                    self.member.offset_at(partition, time.millis())?
+                }
+            };
+            if !matches!(begin, Begin::At(_)) {
+                fresh.push((partition.clone(), offset));
+            }
+            resolved.push((partition.clone(), offset));
+        }
+        if let Err(cause) = self.member.commit(&fresh, true) {
+            // Positions are committed again as records are read.
+            warn!("{cause}");
+        }
+        Ok(resolved)
+    }
+
+    /// A position is outside of what its partition keeps. librdkafka does not say which, so all
+    /// are compared with their bounds. Reading goes on at the first record kept, with an alert:
+    /// what lies between was never counted.
+    pub(super) fn mend_gaps(&mut self) {
+        for (partition, _) in self.lanes.safe_positions() {
+            let Some(source) = self.lanes.find_mut(&partition.0, partition.1) else { continue };
+            let (first, end) = match self.member.watermarks(&partition) {
+                Ok(bounds) => bounds,
+                Err(cause) => {
+                    warn!("{cause}");
+                    continue;
+                }
+            };
+            if (first..=end).contains(&source.next) {
+                continue;
+            }
+            let from = source.next;
+            if let Err(cause) = self.member.seek(&partition, Offset::Offset(first)) {
+                error!("{cause}");
+                continue;
+            }
+            source.next = first;
+            source.safe = first;
+            self.shared.publisher.raise(gap(&partition, from, first, end));
+        }
+    }
+}
+
+fn gap(partition: &TopicPartition, from: i64, first: i64, end: i64) -> Condition {
+    let (topic, number) = partition;
+    let message = if from < first {
+        format!(
+            "records {from} to {} of {topic}[{number}] were deleted before they were read",
+            first - 1
+        )
+    } else {
+        format!(
+            "{topic}[{number}] ends at {end}, before offset {from} that was read last: it was \
+             truncated or made again; reading goes on at {first}"
+        )
+    };
+    Condition {
+        kind: SystemKind::DataGap,
+        scope: format!("{topic}/{number}"),
+        severity: Severity::High,
+        message,
+        details: vec![
+            ("expected_offset", from.to_string()),
+            ("first_offset", first.to_string()),
+            ("end_offset", end.to_string()),
+        ],
+    }
+}

@@ -1,0 +1,120 @@
+//! Watches the rule files and puts changed rules in force (DESIGN 9): workers take them at their
+//! next batch boundary, ingest at a committed boundary. A bad change keeps the rules in force.
+//! Also here, because it is about rules and slow: saying which have matched nothing for a day.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use super::{Shared, clock, system::Condition};
+use crate::{
+    alert::SystemKind,
+    config,
+    rules::{Severity, compile::compile},
+};
+
+/// Between two looks at the files.
+const EVERY: Duration = Duration::from_secs(1);
+/// Between two looks for silent rules.
+const SILENCE_EVERY: Duration = Duration::from_secs(60);
+/// A rule or catalogue entry that has matched nothing for this long is probably wrong.
+const SILENT_AFTER_S: f64 = 24.0 * 3600.0;
+/// Scope of the reload alert.
+const SCOPE: &str = "rules";
+
+/// Starts the watcher; it ends with the pipeline.
+///
+/// # Errors
+/// The thread cannot be started.
+pub(super) fn watch(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name("reload".to_owned()).spawn(move || {
+        let mut fingerprint = config::rules_fingerprint(&shared.config);
+        let mut silence_at = Instant::now();
+        let mut silent = BTreeMap::new();
+        while !shared.stopping() {
+            shared.stop.sleep(EVERY);
+            let now = config::rules_fingerprint(&shared.config);
+            if now != fingerprint {
+                fingerprint = now;
+                reload(&shared);
+            }
+            if silence_at.elapsed() >= SILENCE_EVERY {
+                silence_at = Instant::now();
+                warn_of_silence(&shared, &mut silent);
+            }
+        }
+    })
+}
+
+/// Loads the rules again; publishes them if they are good and different.
+fn reload(shared: &Shared) {
+    let count = |result| shared.metrics.rule_reloads.with_label_values(&[result]).inc();
+    let written = match config::load_rules(&shared.config) {
+        Ok(written) => written,
+        Err(faults) => {
+            count("refused");
+            warn!("changed rules are refused, those in force stay:\n{faults}");
+            let revision = shared.rules.load().revision.clone();
+            shared.publisher.raise(Condition {
+                kind: SystemKind::Reload,
+                scope: SCOPE.to_owned(),
+                severity: Severity::Medium,
+                message: format!(
+                    "changed rules were refused and revision {revision} stays in force: {faults}"
+                ),
+                details: vec![("revision", revision)],
+            });
+            return;
+        }
+    };
+    let rules = Arc::new(compile(&written));
+    let before = shared.rules.load_full();
+    let message = format!("revision {} is in force with {} rules", rules.revision, written.len());
+    if rules.revision == before.revision {
+        count("unchanged");
+    } else {
+        shared.metrics.rules_in_force(&rules, clock::now());
+        shared.health.set_rules_revision(&rules.revision);
+        shared.rules.store(rules);
+        count("applied");
+        info!(before = before.revision, "rules changed: {message}");
+    }
+    shared.publisher.clear(SystemKind::Reload, SCOPE, &message);
+}
+
+/// Warns once a day of rules and catalogue entries that match nothing: as a rule a wrong glob.
+fn warn_of_silence(shared: &Shared, warned: &mut BTreeMap<String, f64>) {
+    #[expect(clippy::cast_precision_loss, reason = "seconds since the epoch")]
+    let now = clock::now().millis() as f64 / 1000.0;
+    let mut look = |what: &str, name: &str, last: f64| {
+        let silent = now - last >= SILENT_AFTER_S;
+        let key = format!("{what} `{name}`");
+        let lately = warned.get(&key).is_some_and(|at| now - at < SILENT_AFTER_S);
+        if silent && !lately {
+            warn!(
+                "{key} has matched nothing for 24 h on this member; `exfilwatch check --online` \
+                 shows what the inputs hold"
+            );
+            warned.insert(key, now);
+        }
+    };
+    if shared.config.roles.detect {
+        for rule in &shared.rules.load().rules {
+            let last = shared.metrics.rule_last_matched.with_label_values(&[rule.id.as_str()]);
+            look("rule", &rule.id, last.get());
+        }
+    }
+    if shared.config.roles.ingest {
+        for entry in &shared.config.catalog {
+            let name = entry.object.as_str();
+            let last = shared.metrics.catalog_last_matched.with_label_values(&[name]);
+            look("catalogue entry", name, last.get());
+        }
+    }
+}
