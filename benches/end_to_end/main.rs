@@ -47,13 +47,12 @@ fn main() {
     println!("{:<28}{:>16}{:>10}{:>9}{:>10}", "", "events/core-s", "ns/event", "wall s", "RSS MiB");
     for (format, skewed) in [("canonical", false), ("canonical", true), ("arrow", false)] {
         let shape = Shape { principals, skewed };
-        let topic = client.unique(&format!("bench-{format}"));
+        let topic = kafka::unique(&format!("bench-{format}"));
         client.create_topic(&topic, PARTITIONS, &[("max.message.bytes", "10000000")]);
-        let messages = match format {
-            "arrow" => shape.arrow(events),
-            _ => shape.json(events),
-        };
-        client.produce(&topic, Compression::Lz4, messages);
+        match format {
+            "arrow" => client.produce(&topic, Compression::Lz4, shape.arrow(events)),
+            _ => client.produce(&topic, Compression::Lz4, shape.json(events)),
+        }
         let law = if skewed { "Zipf" } else { "uniform" };
         report(&format!("{format}, {law}: poll only"), events, &poll_only(&client, &topic));
         report(
@@ -91,7 +90,7 @@ fn poll_only(client: &Client, topic: &str) -> Cost {
 fn detect(client: &Client, topic: &str, format: &str, events: u64) -> Cost {
     let dir = tempfile::tempdir().unwrap();
     let port = kafka::free_port();
-    let prefix = client.unique("bench");
+    let prefix = kafka::unique("bench");
     fs::write(dir.path().join("exfilwatch.yaml"), config(client, topic, format, &prefix, port))
         .unwrap();
     let began = Instant::now();

@@ -82,9 +82,11 @@ impl Input {
                 found,
                 limit: LINE_BYTES_MAX as u64,
             }),
-            Found::Record => self.decoder.decode(&self.bytes, &self.defaults, &mut |row, outcome| {
-                sink(Place { record, row }, outcome);
-            }),
+            Found::Record => {
+                self.decoder.decode(&self.bytes, &self.defaults, &mut |row, outcome| {
+                    sink(Place { record, row }, outcome);
+                })
+            }
         };
         if let Err(error) = refused {
             sink(Place { record, row: 0 }, Outcome::Refused(error));

@@ -265,9 +265,8 @@ fn bar(options: &ReplayOptions) -> ProgressBar {
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
     };
     match input::total_bytes(&options.inputs) {
-        Some(total) if !options.inputs.is_empty() => ProgressBar::new(total).with_style(style(
-            "replay {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        )),
+        Some(total) if !options.inputs.is_empty() => ProgressBar::new(total)
+            .with_style(style("replay {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")),
         _ => ProgressBar::new_spinner().with_style(style("replay {bytes} {bytes_per_sec}")),
     }
 }

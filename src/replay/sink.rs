@@ -35,9 +35,7 @@ impl<'a> Sink<'a> {
         };
         let name = path.display().to_string();
         match File::create(path) {
-            Ok(file) => {
-                Ok(Self { name, to: Box::new(BufWriter::new(file)), form: Output::Json })
-            }
+            Ok(file) => Ok(Self { name, to: Box::new(BufWriter::new(file)), form: Output::Json }),
             Err(cause) => Err(ReplayError::Output { name, cause }),
         }
     }
@@ -66,9 +64,8 @@ impl<'a> Sink<'a> {
 #[must_use]
 pub fn alert_line(payload: &[u8]) -> String {
     let alert: Value = serde_json::from_slice(payload).unwrap_or_default();
-    let text = |pointer: &str| {
-        alert.pointer(pointer).and_then(Value::as_str).unwrap_or("?").to_owned()
-    };
+    let text =
+        |pointer: &str| alert.pointer(pointer).and_then(Value::as_str).unwrap_or("?").to_owned();
     let at = alert.pointer("/finding_info/last_seen_time").and_then(Value::as_i64).unwrap_or(0);
     format!(
         "{}  {:8} {}  {}",
