@@ -1,3 +1,19 @@
-//! Entry point: arguments, configuration, run, exit code. Everything else is in the library.
+//! Entry point: arguments, run, exit code. Everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use exfilwatch::cli;
+
+fn main() -> ExitCode {
+    let args = cli::Args::parse(); // a usage error ends here, with exit code 2
+    match cli::run(args) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            if !cli::is_closed_pipe(&error) {
+                eprintln!("exfilwatch: {error:#}");
+            }
+            cli::failure(&error).into()
+        }
+    }
+}

@@ -389,7 +389,7 @@ fn limits_in_descending_sense_are_doubted() {
     let rule = |limits: &str| format!("rules: [{{id: a, limits: [{limits}]}}]");
     let lower = warnings_with(&rule("{window: 24h, above: 4}, {window: 1h, above: 4}"));
     let expected = "exfilwatch.yaml:3:51: rules[0].limits[1]: the limit of 4 in 1h is never the \
-                    first: 4 in 1d is crossed before it\n    \
+                    first: 4 in 24h is crossed before it\n    \
                     hint: give the longer window the higher limit";
     assert_eq!(lower, [expected]);
     let higher = rule("{window: 24h, above: 5}, {window: 1h, above: 4}");

@@ -211,6 +211,6 @@ mod tests {
         let set = compile(&default_rules());
         assert_eq!(set.meters[0].measure, Measure::Queries);
         let windows: Vec<String> = set.meters[0].windows.iter().map(ToString::to_string).collect();
-        assert_eq!(windows, ["1h", "1d", "30d"]);
+        assert_eq!(windows, ["1h", "24h", "30d"]);
     }
 }
