@@ -41,7 +41,9 @@ pub fn base(config: &KafkaConfig, client: &str) -> ClientConfig {
     }
     settings.set("bootstrap.servers", &config.bootstrap_servers);
     settings.set("allow.auto.create.topics", "false");
-    settings.set_log_level(RDKafkaLogLevel::Info);
+    // Who asks librdkafka to trace something wants to see it.
+    let traced = config.properties.contains_key("debug");
+    settings.set_log_level(if traced { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     settings
 }
 

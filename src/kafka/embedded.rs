@@ -44,4 +44,17 @@ impl Embedded {
             .create_topic(topic, count, 1)
             .map_err(Error::call(format!("cannot create topic `{topic}`")))
     }
+
+    /// Refuses the next produce requests, one for each error, whoever sends them.
+    #[cfg(test)]
+    pub(crate) fn refuse_produce(&self, errors: &[rdkafka::types::RDKafkaRespErr]) {
+        self.cluster.request_errors(rdkafka::types::RDKafkaApiKey::Produce, errors);
+    }
+
+    /// Cuts every connection and takes no new ones, or takes them again.
+    #[cfg(test)]
+    pub(crate) fn set_down(&self, down: bool) {
+        let done = if down { self.cluster.broker_down(-1) } else { self.cluster.broker_up(-1) };
+        done.expect("the embedded broker takes its own orders");
+    }
 }

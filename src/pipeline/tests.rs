@@ -52,7 +52,8 @@ fn config(broker: &Embedded) -> Config {
         path: PathBuf::from("exfilwatch.yaml"),
         kafka: KafkaConfig {
             bootstrap_servers: broker.bootstrap_servers(),
-            properties: std::iter::empty().collect(),
+            // The embedded broker lets a group that was empty wait for as long as a session.
+            properties: [("session.timeout.ms".to_owned(), "6000".to_owned())].into(),
             group_id: "exfilwatch".to_owned(),
             transactional_id_prefix: "exfilwatch".to_owned(),
             create_topics: None,
@@ -129,6 +130,12 @@ struct Letter {
     headers: Vec<(String, String)>,
 }
 
+/// Reads `topic` for a while.
+fn read_for(broker: &Embedded, topic: &str, span: Duration) -> Vec<Letter> {
+    let until = Instant::now() + span;
+    read(broker, topic, |_| Instant::now() >= until)
+}
+
 /// Reads `topic` until `enough` or out of patience.
 fn read(broker: &Embedded, topic: &str, enough: impl Fn(&[Letter]) -> bool) -> Vec<Letter> {
     let consumer: BaseConsumer = ClientConfig::new()
@@ -165,25 +172,124 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn applied(pipeline: &Handle) -> u64 {
+impl Letter {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn pipeline(config: Config) -> Handle {
+    let pipeline = start(config, Options { http: false }).unwrap();
+    assert!(pipeline.wait_ready(PATIENCE), "{:?}", pipeline.health().reasons());
+    pipeline
+}
+
+/// 400 events of colleagues and 150 of an insider who reads 1500 records, on four partitions.
+fn theft() -> impl Iterator<Item = (i32, Vec<u8>)> {
+    let partition = |n: i64| i32::try_from(n % 4).unwrap();
+    let colleagues =
+        (0..400).map(move |n| (partition(n), event(&format!("colleague-{}", n % 40), n, 10)));
+    colleagues.chain((0..150).map(move |n| (partition(n), event("JDoe", n, 10))))
+}
+
+fn evaluated(pipeline: &Handle, outcome: &str) -> u64 {
     let rows = &pipeline.metrics().rows_evaluated;
-    rows.with_label_values(&["principal.id", "applied"]).get()
+    rows.with_label_values(&["principal.id", outcome]).get()
 }
 
 #[test]
 fn theft_spread_over_partitions_is_found_and_published_once() {
-    let _ = tracing_subscriber::fmt().with_env_filter("debug").try_init();
     let broker = broker();
-    let colleagues = (0..400)
-        .map(|n| (i32::try_from(n % 4).unwrap(), event(&format!("colleague-{}", n % 40), n, 10)));
-    let insider = (0..150).map(|n| (i32::try_from(n % 4).unwrap(), event("JDoe", n, 10)));
-    produce(&broker, colleagues.chain(insider));
-    let pipeline = start(config(&broker), Options { http: false }).unwrap();
-    assert!(pipeline.wait_ready(PATIENCE), "{:?}", pipeline.health().reasons());
+    produce(&broker, theft());
+    let pipeline = pipeline(config(&broker));
     let alerts = read(&broker, "exfilwatch.alerts", |read| !read.is_empty());
     let body: Value = serde_json::from_slice(&alerts[0].payload).unwrap();
     assert_eq!(alerts[0].key.as_deref(), Some(b"jdoe".as_slice()));
     assert_eq!(body["finding_info"]["analytic"]["uid"], "many-rows");
-    wait_for("every row to be applied", || applied(&pipeline) == 550);
+    wait_for("every row to be applied", || evaluated(&pipeline, "applied") == 550);
     pipeline.stop().unwrap();
+    assert_eq!(read_for(&broker, "exfilwatch.alerts", Duration::from_secs(1)).len(), 1);
+}
+
+#[test]
+fn restart_reads_no_record_again_and_repeats_alerts_under_their_ids() {
+    let broker = broker();
+    produce(&broker, theft());
+    let first = pipeline(config(&broker));
+    wait_for("every row to be applied", || evaluated(&first, "applied") == 550);
+    first.stop().unwrap();
+    let second = pipeline(config(&broker));
+    wait_for("every row to be counted again", || evaluated(&second, "applied") == 550);
+    let alerts = read(&broker, "exfilwatch.alerts", |read| read.len() == 2);
+    second.stop_switch().request();
+    let read_again = second.metrics().records_read.with_label_values(&["raw"]).get();
+    second.stop().unwrap();
+    assert_eq!(read_again, 0, "every offset was committed");
+    assert_eq!(alerts[0].header("ce_id"), alerts[1].header("ce_id"));
+    assert_eq!(alerts[0].payload, alerts[1].payload);
+}
+
+#[test]
+fn poison_record_is_dead_lettered_and_the_partition_goes_on() {
+    let broker = broker();
+    let good = |n| (0, event("anna", n, 1));
+    let poison = (0, b"{\"event_time\": \"yesterday\"".to_vec());
+    let long = (0, vec![b'x'; 5000]);
+    produce(&broker, [good(0), poison.clone(), good(1), long, good(2)]);
+    let pipeline = pipeline(config(&broker));
+    let letters = read(&broker, "exfilwatch.dead-letter", |read| read.len() == 2);
+    assert_eq!(letters[0].payload, poison.1);
+    assert_eq!(letters[0].header("exfilwatch-topic"), Some("raw"));
+    assert_eq!(letters[0].header("exfilwatch-partition"), Some("0"));
+    assert_eq!(letters[0].header("exfilwatch-offset"), Some("1"));
+    assert_eq!(letters[0].header("exfilwatch-reason"), Some("invalid_field"));
+    assert_eq!(letters[0].header("exfilwatch-length"), None);
+    assert_eq!(letters[1].payload.len(), 1024, "cut at dead_letter.max_bytes");
+    assert_eq!(letters[1].header("exfilwatch-length"), Some("5000"));
+    wait_for("the good rows", || evaluated(&pipeline, "applied") == 3);
+    pipeline.stop().unwrap();
+}
+
+#[test]
+fn failed_delivery_rewinds_and_every_row_is_counted_once() {
+    use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as REFUSED;
+    let broker = broker();
+    let pipeline = pipeline(config(&broker));
+    produce(&broker, theft());
+    // Not retriable: librdkafka gives these messages up and would go on after them.
+    broker.refuse_produce(&[REFUSED, REFUSED]);
+    wait_for("every row to be applied", || evaluated(&pipeline, "applied") == 550);
+    let failures = &pipeline.metrics().delivery_failures;
+    assert!(failures.with_label_values(&["events"]).get() > 0, "the fault was there");
+    assert!(pipeline.health().reasons().is_empty(), "and it is over");
+    pipeline.stop().unwrap();
+}
+
+#[test]
+fn broker_that_goes_away_and_comes_back_costs_nothing() {
+    let broker = broker();
+    produce(&broker, theft());
+    let pipeline = pipeline(config(&broker));
+    broker.set_down(true);
+    std::thread::sleep(Duration::from_millis(500));
+    broker.set_down(false);
+    wait_for("every row to be applied", || evaluated(&pipeline, "applied") == 550);
+    pipeline.stop().unwrap();
+}
+
+#[test]
+fn start_latest_skips_what_was_there_only_the_first_time() {
+    let broker = broker();
+    produce(&broker, theft());
+    let mut config = config(&broker);
+    config.inputs[0].start = Start::Latest;
+    let first = pipeline(config.clone());
+    produce(&broker, (0..3).map(|n| (0, event("anna", n, 1))));
+    wait_for("three rows", || evaluated(&first, "applied") == 3);
+    first.stop().unwrap();
+    // Partition 1 never had a record that was read; its start is remembered all the same.
+    produce(&broker, [(1, event("berta", 9, 1))]);
+    let second = pipeline(config);
+    wait_for("the record written meanwhile", || evaluated(&second, "applied") == 4);
+    second.stop().unwrap();
 }
