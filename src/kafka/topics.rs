@@ -209,6 +209,7 @@ impl<'a> Topics<'a> {
             self.check_settings(&wanted, &found, &mut faults)
         };
         if !faults.is_empty() {
+            faults.extend(warnings);
             return Err(Error::Topics { faults });
         }
         if !create {

@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod detect;
 pub mod ingest;
+mod outage;
 pub mod publish;
 mod reload;
 pub mod system;

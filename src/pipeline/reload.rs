@@ -84,6 +84,15 @@ fn reload(shared: &Shared) {
         shared.rules.store(rules);
         count("applied");
         info!(before = before.revision, "rules changed: {message}");
+        // Closed at once below: a change is news, not a condition.
+        shared.publisher.clear(SystemKind::Reload, SCOPE, &message);
+        shared.publisher.raise(Condition {
+            kind: SystemKind::Reload,
+            scope: SCOPE.to_owned(),
+            severity: Severity::Informational,
+            message: message.clone(),
+            details: vec![("before", before.revision.clone())],
+        });
     }
     shared.publisher.clear(SystemKind::Reload, SCOPE, &message);
 }

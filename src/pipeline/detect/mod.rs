@@ -29,7 +29,7 @@ use self::{
     feed::{Feed, Pressure, ring},
     worker::{Job, Worker},
 };
-use super::{STUCK_AFTER, Shared, cause, clock, system::Condition};
+use super::{STUCK_AFTER, Shared, cause, clock, outage::Outage, system::Condition};
 use crate::{
     alert::SystemKind,
     kafka::{
@@ -103,6 +103,7 @@ struct Detect<'c> {
     /// The group has answered at least once; a member may well get no partition.
     joined: bool,
     ready: bool,
+    outage: Outage,
 }
 
 impl<'c> Detect<'c> {
@@ -127,6 +128,7 @@ impl<'c> Detect<'c> {
             paused: shared.metrics.partitions_paused.part(&["detect", "backpressure"]),
             joined: false,
             ready: false,
+            outage: Outage::default(),
         })
     }
 
@@ -227,7 +229,9 @@ impl<'c> Detect<'c> {
                 self.member.pause(&[(self.shared.config.topics.events.clone(), partition)])?;
             }
         }
-        info!(partitions = partitions.len(), "detect was assigned partitions");
+        if !partitions.is_empty() {
+            info!(partitions = partitions.len(), "detect was assigned partitions");
+        }
         Ok(())
     }
 
@@ -335,6 +339,7 @@ impl<'c> Detect<'c> {
     /// Lag, readiness, commits, about once a second.
     fn keep_up(&mut self) -> Result<(), Error> {
         if let Some(statistics) = self.member.take_statistics() {
+            self.shared.note_brokers(Role::Detect, &statistics, &mut self.outage);
             self.publish_lag(&statistics);
         }
         self.check_ready();

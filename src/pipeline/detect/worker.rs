@@ -41,7 +41,7 @@ const STEP_JOBS: usize = 64;
 /// How long a worker sleeps when there is nothing to do; the poll thread wakes it.
 const IDLE: Duration = Duration::from_millis(20);
 /// Between two updates of gauges.
-const GAUGES_EVERY: Duration = Duration::from_secs(1);
+const GAUGES_EVERY: Duration = Duration::from_millis(200);
 
 /// How far one assignment of a partition has been applied; read by the poll thread.
 pub(super) type Progress = Arc<AtomicI64>;

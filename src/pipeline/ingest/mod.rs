@@ -236,6 +236,8 @@ impl<'c> Ingest<'c> {
             self.upkeep.batch(routed);
         }
         self.dirty_since = None;
+        // Counted before detect can have read them, so that accounts never seem to be ahead.
+        self.publish_counts();
         self.output.flush(self.lanes.positions(), events, letters)
     }
 

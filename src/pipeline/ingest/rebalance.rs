@@ -49,6 +49,11 @@ impl Ingest<'_> {
 
     fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
         self.shared.metrics.rebalances.with_label_values(&["ingest"]).inc();
+        if partitions.is_empty() {
+            // The group has settled and has nothing new for us.
+            self.shared.health.ready(Role::Ingest, cause::ASSIGNMENT);
+            return self.member.assign(&[]);
+        }
         let starts = self.starts(partitions)?;
         // What is buffered belongs to the session that ends here.
         if self.dirty_since.is_some()

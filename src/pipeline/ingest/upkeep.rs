@@ -9,8 +9,8 @@ use super::{Failure, Ingest, session::InputState};
 use crate::{
     alert::SystemKind,
     event::{GroupBy, route::Routed},
-    metrics::{MatchMetrics, Part, RouteMetrics},
-    pipeline::{Shared, clock, system::Condition},
+    metrics::{MatchMetrics, Part, Role, RouteMetrics},
+    pipeline::{Shared, clock, outage::Outage, system::Condition},
     rules::Severity,
 };
 
@@ -34,6 +34,7 @@ pub(super) struct Upkeep {
     hold_fill: Part,
     cut_bytes: u64,
     bodiless: u64,
+    outage: Outage,
 }
 
 impl Upkeep {
@@ -50,6 +51,7 @@ impl Upkeep {
             hold_fill: metrics.queue_fill.part(&["hold"]),
             cut_bytes: 0,
             bodiless: 0,
+            outage: Outage::default(),
         }
     }
 
@@ -74,6 +76,7 @@ impl Ingest<'_> {
     /// One round, if it is due.
     pub(super) fn keep_up(&mut self) {
         if let Some(statistics) = self.member.take_statistics() {
+            self.shared.note_brokers(Role::Ingest, &statistics, &mut self.upkeep.outage);
             self.note_ends(&statistics);
         }
         if self.upkeep.round_at.elapsed() < EVERY && !self.shared.stopping() {
@@ -122,7 +125,7 @@ impl Ingest<'_> {
         }
     }
 
-    fn publish_counts(&mut self) {
+    pub(super) fn publish_counts(&mut self) {
         self.inputs.iter_mut().for_each(InputState::publish);
         let stats = self.session.router().stats();
         for route in GroupBy::ALL {
