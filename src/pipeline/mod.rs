@@ -20,7 +20,7 @@ mod tests;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -79,9 +79,18 @@ pub struct Shared {
     /// To the alert topic.
     pub publisher: Publisher,
     stop: Arc<Stop>,
+    failure: OnceLock<String>,
 }
 
 impl Shared {
+    /// Something is beyond repair: stops the pipeline, which then ends with this reason.
+    fn fail(&self, reason: String) {
+        error!("{reason}");
+        // A later reason is a consequence of the first.
+        let _ = self.failure.set(reason);
+        self.stop.request();
+    }
+
     /// The groupings in use.
     #[must_use]
     pub fn routes(&self) -> Vec<GroupBy> {
@@ -300,6 +309,7 @@ fn supervise(
         health,
         publisher,
         stop,
+        failure: OnceLock::new(),
     });
     let reload = reload::watch(&shared)?;
     let mut threads = Vec::new();
@@ -342,7 +352,10 @@ fn supervise(
         outcome = outcome.and(late);
     }
     info!("pipeline stopped");
-    outcome
+    match shared.failure.get() {
+        Some(reason) => Err(anyhow::anyhow!(reason.clone())),
+        None => outcome,
+    }
 }
 
 /// Waits for the broker and puts the topics in order; none when told to stop meanwhile.

@@ -9,6 +9,7 @@
 
 pub mod feed;
 mod gauges;
+pub mod keyed;
 mod worker;
 
 use std::{
@@ -22,16 +23,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{Message as _, Offset, Statistics, message::BorrowedMessage};
+use rdkafka::{
+    Message as _, Offset, Statistics,
+    message::{BorrowedMessage, Headers as _},
+};
 use tracing::{error, info, warn};
 
 use self::{
     feed::{Feed, Pressure, ring},
+    keyed::{Envelope, Keyed, Seen},
     worker::{Job, Worker},
 };
-use super::{STUCK_AFTER, Shared, cause, clock, outage::Outage, system::Condition};
+use super::{
+    STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage, system::Condition,
+};
 use crate::{
     alert::SystemKind,
+    config::Input,
     kafka::{
         Error,
         group::{Member, Polled, Rebalance, TopicPartition},
@@ -59,9 +67,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     let config = &shared.config;
     let group = format!("{}-detect", config.kafka.group_id);
-    let member = Member::join(&config.kafka, "detect", &group, &[&config.topics.events])?;
+    // A keyed input is the only input, and read in the place of the events topic.
+    let keyed = config.inputs.iter().find(|input| input.keyed);
+    let topic = keyed.map_or(&config.topics.events, |input| &input.topic);
+    let member = Member::join(&config.kafka, "detect", &group, &[topic])?;
     shared.wait_for_assignment(Role::Detect);
-    let outcome = Detect::new(shared, &member)?.run();
+    let outcome = Detect::new(shared, &member, topic, keyed)?.run();
     if !member.leave(shared.deadline()) {
         warn!("detect did not leave its group in time; the group will notice by itself");
     }
@@ -84,6 +95,8 @@ struct Assigned {
     fetched: i64,
     /// Broker time of the message handed over last.
     read: Option<EventTime>,
+    /// Since when, or since which mark, it has been at its end.
+    at_end: Option<Instant>,
     lag: LagMetrics,
 }
 
@@ -91,6 +104,9 @@ struct Assigned {
 struct Detect<'c> {
     shared: &'c Arc<Shared>,
     member: &'c Member,
+    /// What is read: the events topic, or a keyed input.
+    topic: &'c str,
+    keyed: Option<&'c Input>,
     hands: Vec<Hand>,
     partitions: BTreeMap<i32, Assigned>,
     /// Assignments so far; tells one from the next.
@@ -107,17 +123,25 @@ struct Detect<'c> {
 }
 
 impl<'c> Detect<'c> {
-    fn new(shared: &'c Arc<Shared>, member: &'c Member) -> anyhow::Result<Self> {
+    fn new(
+        shared: &'c Arc<Shared>,
+        member: &'c Member,
+        topic: &'c str,
+        keyed: Option<&'c Input>,
+    ) -> anyhow::Result<Self> {
         let threads = match shared.config.detect.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let hands: Result<Vec<Hand>, std::io::Error> =
-            (0..threads).map(|number| hand(shared, number)).collect();
+        let seen = Arc::new(Seen::default());
+        let hands: anyhow::Result<Vec<Hand>> =
+            (0..threads).map(|number| hand(shared, number, keyed, &seen)).collect();
         let now = Instant::now();
         Ok(Self {
             shared,
             member,
+            topic,
+            keyed,
             hands: hands?,
             partitions: BTreeMap::new(),
             epoch: 0,
@@ -169,6 +193,7 @@ impl<'c> Detect<'c> {
             offset: message.offset(),
             broker_time,
             payload: message.payload().unwrap_or_default().to_vec(),
+            envelope: self.keyed.is_some().then(|| envelope(message)),
         };
         let hand = hand_of(partition, self.hands.len());
         self.hands[hand].feed.push(job);
@@ -204,29 +229,30 @@ impl<'c> Detect<'c> {
     fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
         let mut positions = Vec::with_capacity(partitions.len());
         let mut goals = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            let (first, end) = self.member.watermarks(partition)?;
+        for (partition, committed) in self.member.committed(partitions)? {
+            let (first, end) = self.member.watermarks(&partition)?;
             positions.push((partition.clone(), Offset::Offset(first)));
-            goals.push((partition.1, first, end));
+            goals.push((partition.1, first, end, committed.unwrap_or(0)));
         }
         self.member.assign(&positions)?;
         self.ready = false;
         self.joined = true;
         self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, "catching up");
         self.shared.health.ready(Role::Detect, cause::ASSIGNMENT);
-        for (partition, first, goal) in goals {
+        for (partition, first, goal, letters_from) in goals {
             self.epoch += 1;
             let progress = Arc::new(AtomicI64::new(first));
             let epoch = self.epoch;
-            let job = Job::Open { partition, epoch, progress: Arc::clone(&progress) };
+            let job = Job::Open { partition, epoch, progress: Arc::clone(&progress), letters_from };
             let hand = hand_of(partition, self.hands.len());
             self.hands[hand].feed.push(job);
-            let lag = self.shared.metrics.lag(Role::Detect, &self.shared.config.topics.events);
-            let assigned = Assigned { progress, goal, fetched: first, read: None, lag };
+            let lag = self.shared.metrics.lag(Role::Detect, self.topic);
+            let assigned =
+                Assigned { progress, goal, fetched: first, read: None, at_end: None, lag };
             self.partitions.insert(partition, assigned);
             if self.hands[hand].feed.is_paused() {
                 // A paused worker gets no more work because of a rebalance.
-                self.member.pause(&[(self.shared.config.topics.events.clone(), partition)])?;
+                self.member.pause(&[self.name(partition)])?;
             }
         }
         if !partitions.is_empty() {
@@ -296,7 +322,7 @@ impl<'c> Detect<'c> {
     }
 
     fn name(&self, partition: i32) -> TopicPartition {
-        (self.shared.config.topics.events.clone(), partition)
+        (self.topic.to_owned(), partition)
     }
 
     /// Messages that retention removed before they were read are gone: says so and goes on at the
@@ -347,6 +373,9 @@ impl<'c> Detect<'c> {
             return Ok(());
         }
         self.round_at = Instant::now();
+        if self.keyed.is_some() {
+            self.mark_time();
+        }
         let paused = |partition: &i32| {
             u64::from(self.hands[hand_of(*partition, self.hands.len())].feed.is_paused())
         };
@@ -404,16 +433,30 @@ impl<'c> Detect<'c> {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^53")]
-    fn publish_lag(&self, statistics: &Statistics) {
-        let Some(topic) = statistics.topics.get(&self.shared.config.topics.events) else { return };
+    fn publish_lag(&mut self, statistics: &Statistics) {
+        let Some(topic) = statistics.topics.get(self.topic) else { return };
         let now_ms = clock::now().millis();
-        for (partition, assigned) in &self.partitions {
+        for (partition, assigned) in &mut self.partitions {
             let Some(found) = topic.partitions.get(partition) else { continue };
             let next = assigned.progress.load(Ordering::Acquire);
             let records = (found.hi_offset - next).max(0);
             assigned.lag.records.set_u64(u64::try_from(records).unwrap_or(0));
             let age_ms = assigned.read.filter(|_| records > 0).map(|read| now_ms - read.millis());
             assigned.lag.seconds.set(age_ms.unwrap_or(0).max(0) as f64 / 1000.0);
+            let at_end = found.hi_offset >= 0 && records == 0;
+            assigned.at_end = assigned.at_end.filter(|_| at_end).or(at_end.then(Instant::now));
+        }
+    }
+
+    /// Nobody writes time marks into a keyed input, so the reader makes them (W6).
+    fn mark_time(&mut self) {
+        for (partition, assigned) in &mut self.partitions {
+            if assigned.at_end.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
+                assigned.at_end = Some(Instant::now());
+                let hand = hand_of(*partition, self.hands.len());
+                let job = Job::Mark { partition: *partition, at: clock::now() };
+                self.hands[hand].feed.push(job);
+            }
         }
     }
 
@@ -447,6 +490,18 @@ impl<'c> Detect<'c> {
     }
 }
 
+/// What a dead letter keeps of a record besides its value.
+fn envelope(message: &BorrowedMessage<'_>) -> Envelope {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let owned = |name: &str, value: Option<&[u8]>| {
+            (name.to_owned(), value.unwrap_or_default().to_vec())
+        };
+        headers.iter().map(|header| owned(header.key, header.value)).collect()
+    });
+    let key = message.key().map(<[u8]>::to_vec);
+    Envelope { key, headers, null: message.payload().is_none() }
+}
+
 impl Assigned {
     /// Messages that were there at the assignment and are not applied yet.
     fn behind(&self) -> i64 {
@@ -459,10 +514,15 @@ fn hand_of(partition: i32, hands: usize) -> usize {
     usize::try_from(partition).unwrap_or(0) % hands
 }
 
-fn hand(shared: &Arc<Shared>, number: usize) -> Result<Hand, std::io::Error> {
+fn hand(
+    shared: &Arc<Shared>,
+    number: usize,
+    keyed: Option<&Input>,
+    seen: &Arc<Seen>,
+) -> anyhow::Result<Hand> {
     let (mut feed, inbox) = ring();
-    let (back, fates) = channel();
-    let worker = Worker::new(Arc::clone(shared), inbox, back, fates);
+    let keyed = keyed.map(|input| Keyed::new(shared, input, Arc::clone(seen))).transpose()?;
+    let worker = Worker::new(Arc::clone(shared), inbox, channel(), keyed);
     let name = format!("detect-{number}");
     let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
     feed.set_worker(thread.thread().clone());

@@ -10,9 +10,9 @@
 pub mod dead_letter;
 mod lanes;
 pub mod merge;
-mod output;
+pub(super) mod output;
 mod rebalance;
-mod session;
+pub(super) mod session;
 pub mod start;
 mod upkeep;
 
@@ -28,6 +28,7 @@ use rdkafka::{
 };
 use tracing::{debug, error, info, warn};
 
+pub(super) use self::upkeep::{MARK_AFTER, flood_begins};
 use self::{
     dead_letter::FloodLimit,
     lanes::Lanes,
@@ -207,7 +208,7 @@ impl<'c> Ingest<'c> {
         self.lanes.merge.advance(lane, time);
         self.dirty_since.get_or_insert_with(Instant::now);
         if taken.flood {
-            upkeep::flood_begins(self.shared);
+            flood_begins(self.shared);
         }
     }
 

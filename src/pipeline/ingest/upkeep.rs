@@ -17,7 +17,7 @@ use crate::{
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(1);
 /// Inputs at their end for this long get a time mark, and another one each time it passes (W6).
-pub(super) const MARK_AFTER: Duration = Duration::from_secs(10);
+pub(in crate::pipeline) const MARK_AFTER: Duration = Duration::from_secs(10);
 /// Scope of the dead-letter flood alert.
 const FLOOD_SCOPE: &str = "dead-letter";
 
@@ -184,7 +184,7 @@ impl Ingest<'_> {
 }
 
 /// A flood of dead letters began: from here on only headers are kept.
-pub(super) fn flood_begins(shared: &Shared) {
+pub(in crate::pipeline) fn flood_begins(shared: &Shared) {
     let limit = shared.config.dead_letter.bytes_per_second;
     info!(limit, "dead letters come faster than their limit");
     shared.publisher.raise(Condition {
