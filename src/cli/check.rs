@@ -67,7 +67,7 @@ fn summarise(
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let set = compile(&config.rules);
-    let routes: Vec<&str> = set.routes().into_iter().map(|route| route.as_str()).collect();
+    let routes: Vec<&str> = set.routes().into_iter().map(crate::event::GroupBy::as_str).collect();
     let inputs = config.inputs.len();
     match output {
         Output::Human => writeln!(

@@ -27,6 +27,7 @@ use tracing::warn;
 use super::{
     Error,
     client::{self, Context, Notes},
+    topic_id,
 };
 use crate::config::KafkaConfig;
 
@@ -250,6 +251,16 @@ impl Member {
             Some(Offset::Offset(offset)) => Ok(offset),
             _ => Ok(self.watermarks(partition)?.1),
         }
+    }
+
+    /// The id of a topic; empty from a broker too old to have ids.
+    ///
+    /// # Errors
+    /// The broker does not answer, or the topic is gone.
+    pub fn topic_id(&self, topic: &str) -> Result<String, Error> {
+        let id = topic_id::topic_id(self.consumer.client(), topic, CALL_TIMEOUT)
+            .map_err(Error::call(format!("cannot look up the id of `{topic}`")))?;
+        Ok(id.unwrap_or_default())
     }
 
     /// The newest lag report, once.

@@ -48,6 +48,14 @@ pub struct Cluster {
     pub warnings: Vec<String>,
 }
 
+impl Cluster {
+    /// True for the embedded broker, which leaves questions about settings and ids unanswered.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.id.starts_with(EMBEDDED_ID)
+    }
+}
+
 /// One of our own topics as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {

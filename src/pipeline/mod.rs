@@ -36,7 +36,11 @@ use crate::{
     config::Config,
     event::GroupBy,
     http::{self, BuildInfo, Health, STARTING, Service},
-    kafka::topics::{Cluster, Topics},
+    kafka::{
+        Error,
+        group::Member,
+        topics::{Cluster, Topics},
+    },
     metrics::{Metrics, Role},
     rules::{RuleSet, compile::compile},
 };
@@ -89,6 +93,11 @@ impl Shared {
         // A later reason is a consequence of the first.
         let _ = self.failure.set(reason);
         self.stop.request();
+    }
+
+    /// The id of a topic as rows name it; empty where there are none.
+    fn topic_id(&self, member: &Member, topic: &str) -> Result<String, Error> {
+        if self.cluster.is_embedded() { Ok(String::new()) } else { member.topic_id(topic) }
     }
 
     /// The groupings in use.

@@ -81,6 +81,7 @@ impl Seen {
 /// One worker's part in reading a keyed input.
 pub(super) struct Keyed {
     shared: Arc<Shared>,
+    topic_id: String,
     input: InputState,
     output: Output,
     limits: LetterLimits,
@@ -101,11 +102,25 @@ pub(super) struct Reader {
     broker_time: Option<EventTime>,
 }
 
+impl Reader {
+    /// A time mark: the partition has been at its end until `at` (W6).
+    pub(super) fn mark(&self, at: EventTime) -> Option<Batch> {
+        let marks = self.session.mark(at, std::iter::once(self.lane));
+        Batch::decode(&marks.first()?.payload).ok()
+    }
+}
+
 impl Keyed {
-    pub(super) fn new(shared: &Arc<Shared>, input: &Input, seen: Arc<Seen>) -> Result<Self, Error> {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        input: &Input,
+        topic_id: &str,
+        seen: Arc<Seen>,
+    ) -> Result<Self, Error> {
         let config = &shared.config.dead_letter;
         Ok(Self {
             shared: Arc::clone(shared),
+            topic_id: topic_id.to_owned(),
             input: InputState::new(input.clone(), shared),
             output: Output::new(shared)?,
             limits: LetterLimits {
@@ -129,7 +144,7 @@ impl Keyed {
             &SourcePartition {
                 cluster: self.shared.cluster.id.clone(),
                 topic: self.shared.config.inputs[0].topic.clone(),
-                topic_id: String::new(),
+                topic_id: self.topic_id.clone(),
                 partition,
             },
         );
@@ -191,12 +206,6 @@ impl Keyed {
             batches.push((batch, broker_time));
         }
         batches
-    }
-
-    /// A time mark: the partition has been at its end until `at` (W6).
-    pub(super) fn mark(&self, reader: &Reader, at: EventTime) -> Option<Batch> {
-        let marks = reader.session.mark(at, std::iter::once(reader.lane));
-        Batch::decode(&marks.first()?.payload).ok()
     }
 
     /// Serves acknowledgements of letters; returns offsets that have become safe to commit.

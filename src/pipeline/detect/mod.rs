@@ -34,18 +34,14 @@ use self::{
     keyed::{Envelope, Keyed, Seen},
     worker::{Job, Worker},
 };
-use super::{
-    STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage, system::Condition,
-};
+use super::{STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage, system::gap};
 use crate::{
-    alert::SystemKind,
     config::Input,
     kafka::{
         Error,
         group::{Member, Polled, Rebalance, TopicPartition},
     },
     metrics::{LagMetrics, Part, Role},
-    rules::Severity,
     units::EventTime,
 };
 
@@ -134,8 +130,13 @@ impl<'c> Detect<'c> {
             threads => threads,
         };
         let seen = Arc::new(Seen::default());
+        let keyed_as = match keyed {
+            Some(input) => Some((input, wait_for_id(shared, member, topic)?)),
+            None => None,
+        };
+        let keyed_as = keyed_as.as_ref().map(|(input, id)| (*input, id.as_str()));
         let hands: anyhow::Result<Vec<Hand>> =
-            (0..threads).map(|number| hand(shared, number, keyed, &seen)).collect();
+            (0..threads).map(|number| hand(shared, number, keyed_as, &seen)).collect();
         let now = Instant::now();
         Ok(Self {
             shared,
@@ -325,40 +326,39 @@ impl<'c> Detect<'c> {
         (self.topic.to_owned(), partition)
     }
 
-    /// Messages that retention removed before they were read are gone: says so and goes on at the
-    /// first one kept.
+    /// A position is outside of what its partition keeps: says so and goes on at the first message
+    /// kept.
     fn mend_gaps(&mut self) {
-        for (partition, assigned) in &self.partitions {
-            let name = self.name(*partition);
-            let next = assigned.fetched;
-            let first = match self.member.watermarks(&name) {
-                Ok((first, _)) => first,
+        let names: Vec<TopicPartition> =
+            self.partitions.keys().map(|one| self.name(*one)).collect();
+        for name in names {
+            let Some(assigned) = self.partitions.get_mut(&name.1) else { continue };
+            let (first, end) = match self.member.watermarks(&name) {
+                Ok(bounds) => bounds,
                 Err(cause) => {
                     warn!("{cause}");
                     continue;
                 }
             };
-            if next >= first {
+            let next = assigned.fetched;
+            if (first..=end).contains(&next) {
                 continue;
+            }
+            if self.keyed.is_some() && next > end {
+                // Its offsets begin anew, and the engines know rows by them.
+                let (topic, number) = &name;
+                self.shared.fail(format!(
+                    "keyed input {topic}[{number}] ends at {end}, before offset {next}: it was \
+                     truncated or made again, so counting starts anew"
+                ));
+                return;
             }
             if let Err(cause) = self.member.seek(&name, Offset::Offset(first)) {
                 error!("{cause}");
                 continue;
             }
-            self.shared.publisher.raise(Condition {
-                kind: SystemKind::DataGap,
-                scope: format!("{}/{partition}", name.0),
-                severity: Severity::High,
-                message: format!(
-                    "messages {next} to {} of {}[{partition}] were deleted before they were read",
-                    first - 1,
-                    name.0
-                ),
-                details: vec![
-                    ("expected_offset", next.to_string()),
-                    ("first_offset", first.to_string()),
-                ],
-            });
+            assigned.fetched = first;
+            self.shared.publisher.raise(gap(&name, next, first, end));
         }
     }
 
@@ -490,6 +490,17 @@ impl<'c> Detect<'c> {
     }
 }
 
+/// The id of a topic, asked for until the broker answers.
+fn wait_for_id(shared: &Shared, member: &Member, topic: &str) -> Result<String, Error> {
+    loop {
+        match shared.topic_id(member, topic) {
+            Err(cause) if cause.is_transient() && !shared.stopping() => warn!("{cause}"),
+            done => return done,
+        }
+        thread::sleep(RETRY_AFTER);
+    }
+}
+
 /// What a dead letter keeps of a record besides its value.
 fn envelope(message: &BorrowedMessage<'_>) -> Envelope {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
@@ -517,11 +528,12 @@ fn hand_of(partition: i32, hands: usize) -> usize {
 fn hand(
     shared: &Arc<Shared>,
     number: usize,
-    keyed: Option<&Input>,
+    keyed: Option<(&Input, &str)>,
     seen: &Arc<Seen>,
 ) -> anyhow::Result<Hand> {
     let (mut feed, inbox) = ring();
-    let keyed = keyed.map(|input| Keyed::new(shared, input, Arc::clone(seen))).transpose()?;
+    let keyed = keyed.map(|(input, id)| Keyed::new(shared, input, id, Arc::clone(seen)));
+    let keyed = keyed.transpose()?;
     let worker = Worker::new(Arc::clone(shared), inbox, channel(), keyed);
     let name = format!("detect-{number}");
     let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;

@@ -300,9 +300,8 @@ impl Worker {
 
     fn mark_keyed(&mut self, partition: i32, at: EventTime) {
         self.flush_keyed();
-        let Some(keyed) = &self.keyed else { return };
         let reader = self.slots.get(&partition).and_then(|slot| slot.reader.as_ref());
-        if let Some(mark) = reader.and_then(|reader| keyed.mark(reader, at)) {
+        if let Some(mark) = reader.and_then(|reader| reader.mark(at)) {
             self.apply(partition, &mark, at);
             self.shared.metrics.time_marks.inc();
         }

@@ -24,6 +24,8 @@ pub(super) struct Source {
     pub(super) partition: i32,
     /// Offset after the record taken last.
     pub(super) next: i64,
+    /// Offset after the record fetched last, which may still be held.
+    pub(super) fetched: i64,
     /// Offset up to which everything is acknowledged.
     pub(super) safe: i64,
     /// Broker timestamp of the record taken last.
@@ -71,6 +73,7 @@ impl<M> Lanes<M> {
             topic: topic.clone(),
             partition: *partition,
             next,
+            fetched: next,
             safe: next,
             timestamp_ms: None,
             end: None,
@@ -169,15 +172,16 @@ impl<M> Lanes<M> {
         let at = |source: &Source| ((source.topic.clone(), source.partition), source.safe);
         self.sources.iter().map(at).collect()
     }
+}
 
-    /// A source partition as rows name it (D1).
-    pub(super) fn source_partition(source: &Source, cluster: &str) -> SourcePartition {
+impl Source {
+    /// As rows name it (D1).
+    pub(super) fn identity(&self, cluster: &str, topic_id: &str) -> SourcePartition {
         SourcePartition {
             cluster: cluster.to_owned(),
-            topic: source.topic.clone(),
-            // librdkafka's safe interface does not tell topic ids.
-            topic_id: String::new(),
-            partition: source.partition,
+            topic: self.topic.clone(),
+            topic_id: topic_id.to_owned(),
+            partition: self.partition,
         }
     }
 }
@@ -188,6 +192,9 @@ impl<'c> Lanes<BorrowedMessage<'c>> {
     pub(super) fn hold(&mut self, message: BorrowedMessage<'c>, now_ms: u64) {
         let Some(lane) = self.lane(message.topic(), message.partition()) else { return };
         let bytes = (message.payload_len() + message.key_len()) as u64 + RECORD_OVERHEAD_BYTES;
+        if let Some(source) = self.get_mut(lane) {
+            source.fetched = message.offset() + 1;
+        }
         self.merge.push(lane, message, bytes, now_ms);
     }
 }

@@ -96,6 +96,8 @@ struct Ingest<'c> {
     member: &'c Member,
     inputs: Vec<InputState>,
     lanes: Lanes<BorrowedMessage<'c>>,
+    /// By topic, as of the last assignment or gap.
+    topic_ids: BTreeMap<String, String>,
     session: Session,
     output: Output,
     letters: LetterLimits,
@@ -121,6 +123,7 @@ impl<'c> Ingest<'c> {
             member,
             inputs: inputs.map(|input| InputState::new(input.clone(), shared)).collect(),
             lanes: Lanes::new(&config.ingest),
+            topic_ids: BTreeMap::new(),
             session: Session::new(shared, shared.routes(), shared.cluster.events_partitions),
             output: Output::new(shared)?,
             letters: LetterLimits {
@@ -170,7 +173,7 @@ impl<'c> Ingest<'c> {
         for _ in 0..STEP_RECORDS {
             match self.member.poll(timeout)? {
                 Polled::Record(record) => self.lanes.hold(record, self.clock.ms()),
-                Polled::OutOfRange => self.mend_gaps(),
+                Polled::OutOfRange => self.mend_gaps()?,
                 Polled::Nothing => break,
             }
             timeout = Duration::ZERO;
@@ -288,9 +291,9 @@ impl<'c> Ingest<'c> {
         self.session = Session::new(self.shared, routes, self.shared.cluster.events_partitions);
         self.upkeep.new_session(self.shared);
         for source in self.lanes.iter() {
-            let partition =
-                Lanes::<BorrowedMessage<'_>>::source_partition(source, &self.shared.cluster.id);
-            self.session.add_source(source.lane, &partition);
+            let topic_id = self.topic_ids.get(&source.topic).map_or("", String::as_str);
+            let identity = source.identity(&self.shared.cluster.id, topic_id);
+            self.session.add_source(source.lane, &identity);
         }
     }
 
@@ -310,6 +313,7 @@ impl<'c> Ingest<'c> {
         std::thread::sleep(RETRY_AFTER);
         for source in self.lanes.iter_mut() {
             source.next = source.safe;
+            source.fetched = source.safe;
         }
         for (partition, offset) in self.lanes.safe_positions() {
             let mut tries = 0;
