@@ -217,14 +217,20 @@ impl Member {
         self.consumer.resume(&partitions_list(partitions)).map_err(Error::call("cannot resume"))
     }
 
-    /// Moves the position of an assigned partition.
+    /// Moves the position of an assigned partition. One that librdkafka has stopped, because its
+    /// position was out of range, cannot be sought in; it is assigned anew instead.
     ///
     /// # Errors
     /// The partition is not assigned, or the broker does not answer.
     pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
-        self.consumer
-            .seek(&partition.0, partition.1, offset, CALL_TIMEOUT)
-            .map_err(Error::call(format!("cannot seek in {}[{}]", partition.0, partition.1)))
+        let (topic, number) = partition;
+        if self.consumer.seek(topic, *number, offset, CALL_TIMEOUT).is_ok() {
+            return Ok(());
+        }
+        let doing = || Error::call(format!("cannot go to {offset:?} in {topic}[{number}]"));
+        let list = positions_list(&[(partition.clone(), offset)])?;
+        self.consumer.incremental_unassign(&list).map_err(doing())?;
+        self.consumer.incremental_assign(&list).map_err(doing())
     }
 
     /// First kept and next offset of a partition.
