@@ -91,7 +91,7 @@ fn a_process_killed_in_the_middle_loses_and_repeats_nothing() {
     let lines = one_input(&topic);
     // 498 records of the one who is watched, among enough others to be killed in the middle.
     let end = now_ms() - 10 * MINUTE_MS;
-    let mut reads = ordinary_hour(40, 500, end);
+    let mut reads = ordinary_hour(200, 100, end);
     reads.extend(single_records("insider", 498));
     reads.sort_by_key(|read| read.at_ms);
     produce(&kafka, &topic, &reads);

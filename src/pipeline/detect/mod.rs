@@ -10,31 +10,28 @@
 pub mod feed;
 mod gauges;
 pub mod keyed;
+mod rebalance;
 mod worker;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-        mpsc::channel,
-    },
+    sync::{Arc, atomic::Ordering, mpsc::channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    Message as _, Offset, Statistics,
+    Message as _, Statistics,
     message::{BorrowedMessage, Headers as _},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::{
     feed::{Feed, Pressure, ring},
     keyed::{Envelope, Keyed, Seen},
     worker::{Job, Worker},
 };
-use super::{STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage, system::gap};
+use super::{STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage};
 use crate::{
     config::Input,
     kafka::{
@@ -49,8 +46,6 @@ use crate::{
 const STEP_MESSAGES: usize = 256;
 /// How long the loop sleeps in a poll.
 const IDLE_POLL: Duration = Duration::from_millis(20);
-/// How long a revoked partition may wait for its alerts to be delivered.
-const CLOSE_FOR: Duration = Duration::from_secs(5);
 /// Between rounds of lag, commits and metrics.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// Between questions the broker did not answer.
@@ -105,6 +100,8 @@ struct Detect<'c> {
     keyed: Option<&'c Input>,
     hands: Vec<Hand>,
     partitions: BTreeMap<i32, Assigned>,
+    /// Partitions that were lost, and until when their engines are kept.
+    parked: BTreeMap<i32, (Assigned, Instant)>,
     /// Assignments so far; tells one from the next.
     epoch: u64,
     wanted: Option<Rebalance>,
@@ -145,6 +142,7 @@ impl<'c> Detect<'c> {
             keyed,
             hands: hands?,
             partitions: BTreeMap::new(),
+            parked: BTreeMap::new(),
             epoch: 0,
             wanted: None,
             retry_at: now,
@@ -200,108 +198,6 @@ impl<'c> Detect<'c> {
         self.hands[hand].feed.push(job);
     }
 
-    /// Answers what the group wants; a question the broker does not answer is asked again.
-    fn rebalance(&mut self) -> Result<(), Error> {
-        if self.wanted.is_none() {
-            self.wanted = self.member.wanted();
-        }
-        if Instant::now() < self.retry_at {
-            return Ok(());
-        }
-        match self.wanted.take() {
-            None => return Ok(()),
-            Some(Rebalance::Revoked { partitions, lost }) => self.revoke(&partitions, lost),
-            Some(Rebalance::Assigned(partitions)) => match self.assign(&partitions) {
-                Ok(()) => {}
-                Err(cause) if cause.is_transient() => {
-                    warn!("assignment waits: {cause}");
-                    self.wanted = Some(Rebalance::Assigned(partitions));
-                    self.retry_at = Instant::now() + RETRY_AFTER;
-                    return Ok(());
-                }
-                Err(cause) => return Err(cause),
-            },
-        }
-        self.shared.metrics.rebalances.with_label_values(&["detect"]).inc();
-        self.share_memory();
-        Ok(())
-    }
-
-    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let mut positions = Vec::with_capacity(partitions.len());
-        let mut goals = Vec::with_capacity(partitions.len());
-        for (partition, committed) in self.member.committed(partitions)? {
-            let (first, end) = self.member.watermarks(&partition)?;
-            positions.push((partition.clone(), Offset::Offset(first)));
-            goals.push((partition.1, first, end, committed.unwrap_or(0)));
-        }
-        self.member.assign(&positions)?;
-        self.ready = false;
-        self.joined = true;
-        self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, "catching up");
-        self.shared.health.ready(Role::Detect, cause::ASSIGNMENT);
-        for (partition, first, goal, letters_from) in goals {
-            self.epoch += 1;
-            let progress = Arc::new(AtomicI64::new(first));
-            let epoch = self.epoch;
-            let job = Job::Open { partition, epoch, progress: Arc::clone(&progress), letters_from };
-            let hand = hand_of(partition, self.hands.len());
-            self.hands[hand].feed.push(job);
-            let lag = self.shared.metrics.lag(Role::Detect, self.topic);
-            let assigned =
-                Assigned { progress, goal, fetched: first, read: None, at_end: None, lag };
-            self.partitions.insert(partition, assigned);
-            if self.hands[hand].feed.is_paused() {
-                // A paused worker gets no more work because of a rebalance.
-                self.member.pause(&[self.name(partition)])?;
-            }
-        }
-        if !partitions.is_empty() {
-            info!(partitions = partitions.len(), "detect was assigned partitions");
-        }
-        Ok(())
-    }
-
-    /// Lets partitions go once their workers are done with them.
-    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) {
-        let (done, closed) = channel();
-        let deadline = Instant::now() + if lost { Duration::ZERO } else { CLOSE_FOR };
-        let mut waiting = 0;
-        let mut revoked = Vec::with_capacity(partitions.len());
-        for (_, partition) in partitions {
-            if let Some(assigned) = self.partitions.remove(partition) {
-                revoked.push((self.name(*partition), assigned.progress));
-                let hand = hand_of(*partition, self.hands.len());
-                let job = Job::Close { partition: *partition, deadline, done: done.clone() };
-                self.hands[hand].feed.push(job);
-                waiting += 1;
-            }
-        }
-        while waiting > 0 && !lost && Instant::now() < deadline {
-            for hand in &mut self.hands {
-                hand.feed.pressure();
-            }
-            while closed.try_recv().is_ok() {
-                waiting -= 1;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        if !lost {
-            self.commit(revoked);
-        }
-        self.member.release(partitions);
-        info!(partitions = partitions.len(), lost, "detect let partitions go");
-    }
-
-    /// Every engine gets an equal share of `detect.memory_limit`.
-    fn share_memory(&mut self) {
-        let engines = self.partitions.len().max(1) as u64;
-        let share = self.shared.config.detect.memory_limit / engines;
-        for hand in &mut self.hands {
-            hand.feed.push(Job::MemoryLimit(share));
-        }
-    }
-
     /// Pauses the partitions of workers that are full, resumes those of workers with room.
     fn relieve(&mut self) {
         let hands = self.hands.len();
@@ -326,42 +222,6 @@ impl<'c> Detect<'c> {
         (self.topic.to_owned(), partition)
     }
 
-    /// A position is outside of what its partition keeps: says so and goes on at the first message
-    /// kept.
-    fn mend_gaps(&mut self) {
-        let names: Vec<TopicPartition> =
-            self.partitions.keys().map(|one| self.name(*one)).collect();
-        for name in names {
-            let Some(assigned) = self.partitions.get_mut(&name.1) else { continue };
-            let (first, end) = match self.member.watermarks(&name) {
-                Ok(bounds) => bounds,
-                Err(cause) => {
-                    warn!("{cause}");
-                    continue;
-                }
-            };
-            let next = assigned.fetched;
-            if (first..=end).contains(&next) {
-                continue;
-            }
-            if self.keyed.is_some() && next > end {
-                // Its offsets begin anew, and the engines know rows by them.
-                let (topic, number) = &name;
-                self.shared.fail(format!(
-                    "keyed input {topic}[{number}] ends at {end}, before offset {next}: it was \
-                     truncated or made again, so counting starts anew"
-                ));
-                return;
-            }
-            if let Err(cause) = self.member.seek(&name, Offset::Offset(first)) {
-                error!("{cause}");
-                continue;
-            }
-            assigned.fetched = first;
-            self.shared.publisher.raise(gap(&name, next, first, end));
-        }
-    }
-
     /// Lag, readiness, commits, about once a second.
     fn keep_up(&mut self) -> Result<(), Error> {
         if let Some(statistics) = self.member.take_statistics() {
@@ -373,6 +233,7 @@ impl<'c> Detect<'c> {
             return Ok(());
         }
         self.round_at = Instant::now();
+        self.close_parked();
         if self.keyed.is_some() {
             self.mark_time();
         }
