@@ -2,12 +2,12 @@
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::bail;
 use serde_json::json;
 
 use super::Outcome;
 use super::output::{GREEN, Output, OutputArg, paint, write_fault, write_json};
 use crate::config::{self, Config, Loaded};
+use crate::kafka::online;
 use crate::rules::compile;
 
 /// Faults are reported all at once, each with file, line and column, what was found, what is
@@ -47,10 +47,17 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         write_fault(out, output, "warning", warning)?;
     }
     summarise(&config, warnings.len(), output, out)?;
-    if args.online {
-        bail!("--online is not built yet");
+    if args.online { look_online(&config, output, out) } else { Ok(Outcome::Fine) }
+}
+
+/// Topics, and what the newest records of each input are understood to be.
+fn look_online(config: &Config, output: Output, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let report = online::check(config)?;
+    match output {
+        Output::Human => write!(out, "{report}")?,
+        Output::Json => write_json(out, &serde_json::to_value(&report)?)?,
     }
-    Ok(Outcome::Fine)
+    Ok(if report.is_fine() { Outcome::Fine } else { Outcome::BadConfig })
 }
 
 fn summarise(
@@ -60,7 +67,7 @@ fn summarise(
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let set = compile(&config.rules);
-    let routes: Vec<&str> = set.routes().into_iter().map(|route| route.as_str()).collect();
+    let routes: Vec<&str> = set.routes().into_iter().map(crate::event::GroupBy::as_str).collect();
     let inputs = config.inputs.len();
     match output {
         Output::Human => writeln!(

@@ -137,8 +137,10 @@ pub struct Context(pub Arc<Notes>);
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = self.0.client.as_str();
-        if facility == "CONFWARN" && message.contains(GAPLESS) {
-            // It warns that the setting is experimental; the tests of D1 hold what it promises.
+        // That gapless is experimental (the tests of D1 hold what it promises), and that a setting
+        // of `kafka.properties` is for the other kind of client.
+        let known = message.contains(GAPLESS) || message.contains("will be ignored by this");
+        if facility == "CONFWARN" && known {
             return debug!(client, facility, "{message}");
         }
         match level {
@@ -158,11 +160,15 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.0.client.as_str();
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced) => {
-                self.0.set_fatal(reason.to_owned());
-            }
-            _ => warn!(client, "{error}: {reason}"),
+        let fatal = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced)
+        );
+        if fatal {
+            self.0.set_fatal(reason.to_owned());
+        } else {
+            // Each has had its log line already.
+            debug!(client, "{error}: {reason}");
         }
     }
 }

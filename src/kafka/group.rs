@@ -27,6 +27,7 @@ use tracing::warn;
 use super::{
     Error,
     client::{self, Context, Notes},
+    topic_id,
 };
 use crate::config::KafkaConfig;
 
@@ -216,14 +217,20 @@ impl Member {
         self.consumer.resume(&partitions_list(partitions)).map_err(Error::call("cannot resume"))
     }
 
-    /// Moves the position of an assigned partition.
+    /// Moves the position of an assigned partition. One that librdkafka has stopped, because its
+    /// position was out of range, cannot be sought in; it is assigned anew instead.
     ///
     /// # Errors
     /// The partition is not assigned, or the broker does not answer.
     pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
-        self.consumer
-            .seek(&partition.0, partition.1, offset, CALL_TIMEOUT)
-            .map_err(Error::call(format!("cannot seek in {}[{}]", partition.0, partition.1)))
+        let (topic, number) = partition;
+        if self.consumer.seek(topic, *number, offset, CALL_TIMEOUT).is_ok() {
+            return Ok(());
+        }
+        let doing = || Error::call(format!("cannot go to {offset:?} in {topic}[{number}]"));
+        let list = positions_list(&[(partition.clone(), offset)])?;
+        self.consumer.incremental_unassign(&list).map_err(doing())?;
+        self.consumer.incremental_assign(&list).map_err(doing())
     }
 
     /// First kept and next offset of a partition.
@@ -250,6 +257,16 @@ impl Member {
             Some(Offset::Offset(offset)) => Ok(offset),
             _ => Ok(self.watermarks(partition)?.1),
         }
+    }
+
+    /// The id of a topic; empty from a broker too old to have ids.
+    ///
+    /// # Errors
+    /// The broker does not answer, or the topic is gone.
+    pub fn topic_id(&self, topic: &str) -> Result<String, Error> {
+        let id = topic_id::topic_id(self.consumer.client(), topic, CALL_TIMEOUT)
+            .map_err(Error::call(format!("cannot look up the id of `{topic}`")))?;
+        Ok(id.unwrap_or_default())
     }
 
     /// The newest lag report, once.

@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod group;
 pub mod online;
 pub mod producer;
+pub mod topic_id;
 pub mod topics;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -68,6 +69,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
+            Self::Call { cause: KafkaError::AdminOp(code), .. } => transient(*code),
             Self::Call { cause, .. } => cause.rdkafka_error_code().is_some_and(transient),
             _ => false,
         }

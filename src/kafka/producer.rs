@@ -85,7 +85,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
     ///
     /// # Errors
     /// The ticket comes back when the message was not taken; no report follows then.
-    pub fn send(&self, message: Message<'_>, ticket: T) -> Result<(), Refused<T>> {
+    pub fn send(&self, message: &Message<'_>, ticket: T) -> Result<(), Refused<T>> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
         for (key, value) in &message.headers {
             headers = headers.insert(Header { key, value: Some(*value) });
@@ -119,11 +119,6 @@ impl<T: Send + Sync + 'static> Producer<T> {
     #[must_use]
     pub fn fatal(&self) -> Option<Error> {
         self.notes.fatal()
-    }
-
-    /// Waits until everything taken is delivered; false when `timeout` came first.
-    pub fn drain(&self, timeout: Duration) -> bool {
-        self.inner.flush(timeout).is_ok()
     }
 
     /// Gives up everything not yet delivered; their reports say so.

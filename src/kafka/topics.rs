@@ -36,7 +36,7 @@ pub const ALERT_BYTES_MAX: usize = 512 * 1024;
 const HINT_SHAPE: TopicShape = TopicShape { partitions: 16, replication: 3 };
 
 /// What is known of the cluster once its topics are in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
     /// Cluster id; part of a row's identity (D1). Empty when the broker has none.
     pub id: String,
@@ -46,6 +46,14 @@ pub struct Cluster {
     pub inputs: BTreeMap<String, u32>,
     /// Faults that do not stop us, such as a missing `LogAppendTime`.
     pub warnings: Vec<String>,
+}
+
+impl Cluster {
+    /// True for the embedded broker, which leaves questions about settings and ids unanswered.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.id.starts_with(EMBEDDED_ID)
+    }
 }
 
 /// One of our own topics as it should be.
@@ -150,6 +158,18 @@ impl<'a> Topics<'a> {
     /// # Errors
     /// The broker does not answer (transient), or topics are missing or unfit.
     pub fn ensure(&self) -> Result<Cluster, Error> {
+        self.look_up(true)
+    }
+
+    /// [`Self::ensure`], but makes nothing: what it would make is a warning.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`].
+    pub fn inspect(&self) -> Result<Cluster, Error> {
+        self.look_up(false)
+    }
+
+    fn look_up(&self, create: bool) -> Result<Cluster, Error> {
         let mut faults = Vec::new();
         let mut inputs = BTreeMap::new();
         for input in &self.config.inputs {
@@ -176,7 +196,7 @@ impl<'a> Topics<'a> {
             for topic in &missing {
                 faults.push(self.missing(topic));
             }
-        } else if faults.is_empty() {
+        } else if create && faults.is_empty() {
             self.create(&missing)?;
         }
         let count = |index: usize| found[index].unwrap_or(wanted[index].partitions);
@@ -191,13 +211,18 @@ impl<'a> Topics<'a> {
             ));
         }
         let id = self.questions.client().fetch_cluster_id(CALL_TIMEOUT).unwrap_or_default();
-        let warnings = if id.starts_with(EMBEDDED_ID) {
+        let mut warnings = if id.starts_with(EMBEDDED_ID) {
             Vec::new()
         } else {
             self.check_settings(&wanted, &found, &mut faults)
         };
         if !faults.is_empty() {
+            faults.extend(warnings);
             return Err(Error::Topics { faults });
+        }
+        if !create {
+            let say = |topic: &&Wanted| format!("topic `{}` will be made by a run", topic.name);
+            warnings.extend(missing.iter().map(say));
         }
         Ok(Cluster { id, events_partitions: count(0), inputs, warnings })
     }

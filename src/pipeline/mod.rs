@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod detect;
 pub mod ingest;
+mod outage;
 pub mod publish;
 mod reload;
 pub mod system;
@@ -19,7 +20,7 @@ mod tests;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -35,7 +36,11 @@ use crate::{
     config::Config,
     event::GroupBy,
     http::{self, BuildInfo, Health, STARTING, Service},
-    kafka::topics::{Cluster, Topics},
+    kafka::{
+        Error,
+        group::Member,
+        topics::{Cluster, Topics},
+    },
     metrics::{Metrics, Role},
     rules::{RuleSet, compile::compile},
 };
@@ -44,7 +49,7 @@ use crate::{
 /// it never changes.
 pub const SEED: (u64, u64) = (0x7368_6172_6564_2d6e, 0x6f74_6869_6e67_2d31);
 /// A loop that has not come round for this long is stuck; longer than any single call it makes.
-pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+pub const STUCK_AFTER: Duration = Duration::from_mins(1);
 
 /// Why a role is not ready, as `/readyz` keeps it apart.
 pub mod cause {
@@ -78,9 +83,23 @@ pub struct Shared {
     /// To the alert topic.
     pub publisher: Publisher,
     stop: Arc<Stop>,
+    failure: OnceLock<String>,
 }
 
 impl Shared {
+    /// Something is beyond repair: stops the pipeline, which then ends with this reason.
+    fn fail(&self, reason: String) {
+        error!("{reason}");
+        // A later reason is a consequence of the first.
+        let _ = self.failure.set(reason);
+        self.stop.request();
+    }
+
+    /// The id of a topic as rows name it; empty where there are none.
+    fn topic_id(&self, member: &Member, topic: &str) -> Result<String, Error> {
+        if self.cluster.is_embedded() { Ok(String::new()) } else { member.topic_id(topic) }
+    }
+
     /// The groupings in use.
     #[must_use]
     pub fn routes(&self) -> Vec<GroupBy> {
@@ -286,13 +305,21 @@ fn supervise(
     stop: Arc<Stop>,
 ) -> anyhow::Result<()> {
     let Some(cluster) = find_topics(&config, roles, &health, &stop)? else { return Ok(()) };
-    let rules = Arc::new(compile(&config.rules));
-    metrics.rules_in_force(&rules, clock::now());
-    health.set_rules_revision(&rules.revision);
+    let in_force = Arc::new(compile(&config.rules));
+    metrics.rules_in_force(&in_force, clock::now());
+    health.set_rules_revision(&in_force.revision);
     metrics.window_memory_limit.set(exact(config.detect.memory_limit));
     let publisher = Publisher::new(&config, Arc::clone(&metrics))?;
-    let rules = ArcSwap::new(rules);
-    let shared = Arc::new(Shared { config, cluster, metrics, health, rules, publisher, stop });
+    let shared = Arc::new(Shared {
+        rules: ArcSwap::new(in_force),
+        config,
+        cluster,
+        metrics,
+        health,
+        publisher,
+        stop,
+        failure: OnceLock::new(),
+    });
     let reload = reload::watch(&shared)?;
     let mut threads = Vec::new();
     for role in roles {
@@ -334,7 +361,10 @@ fn supervise(
         outcome = outcome.and(late);
     }
     info!("pipeline stopped");
-    outcome
+    match shared.failure.get() {
+        Some(reason) => Err(anyhow::anyhow!(reason.clone())),
+        None => outcome,
+    }
 }
 
 /// Waits for the broker and puts the topics in order; none when told to stop meanwhile.
@@ -348,8 +378,12 @@ fn find_topics(
     while !stop.requested() {
         match topics.ensure() {
             Ok(cluster) => {
-                cluster.warnings.iter().for_each(|warning| warn!("{warning}"));
-                roles.iter().for_each(|role| health.ready(*role, cause::BROKER));
+                for warning in &cluster.warnings {
+                    warn!("{warning}");
+                }
+                for role in roles {
+                    health.ready(*role, cause::BROKER);
+                }
                 return Ok(Some(cluster));
             }
             Err(cause) if cause.is_transient() => {

@@ -96,10 +96,10 @@ impl Publisher {
         })?;
         let producer = Arc::new(producer);
         let stop = Arc::new(AtomicBool::new(false));
-        let polled = (Arc::clone(&producer), Arc::clone(&stop));
+        let served = (Arc::clone(&producer), Arc::clone(&stop));
         let poller = thread::Builder::new().name("alerts".to_owned()).spawn(move || {
-            while !polled.1.load(Ordering::Relaxed) {
-                polled.0.poll(Duration::from_millis(50));
+            while !served.1.load(Ordering::Relaxed) {
+                served.0.poll(Duration::from_millis(50));
             }
         });
         Ok(Self {
@@ -126,7 +126,7 @@ impl Publisher {
             payload: Some(&encoded.payload),
             headers: encoded.headers.iter().map(|(key, value)| (*key, value.as_bytes())).collect(),
         };
-        match self.producer.send(message, Ticket { alert: Arc::clone(alert), owner }) {
+        match self.producer.send(&message, Ticket { alert: Arc::clone(alert), owner }) {
             Ok(()) => true,
             Err(Refused::Full(_)) => false,
             Err(Refused::Failed(_, cause)) => {

@@ -21,7 +21,7 @@ use crate::{
 /// Between two looks at the files.
 const EVERY: Duration = Duration::from_secs(1);
 /// Between two looks for silent rules.
-const SILENCE_EVERY: Duration = Duration::from_secs(60);
+const SILENCE_EVERY: Duration = Duration::from_mins(1);
 /// A rule or catalogue entry that has matched nothing for this long is probably wrong.
 const SILENT_AFTER_S: f64 = 24.0 * 3600.0;
 /// Scope of the reload alert.
@@ -84,6 +84,15 @@ fn reload(shared: &Shared) {
         shared.rules.store(rules);
         count("applied");
         info!(before = before.revision, "rules changed: {message}");
+        // Closed at once below: a change is news, not a condition.
+        shared.publisher.clear(SystemKind::Reload, SCOPE, &message);
+        shared.publisher.raise(Condition {
+            kind: SystemKind::Reload,
+            scope: SCOPE.to_owned(),
+            severity: Severity::Informational,
+            message: message.clone(),
+            details: vec![("before", before.revision.clone())],
+        });
     }
     shared.publisher.clear(SystemKind::Reload, SCOPE, &message);
 }

@@ -115,11 +115,38 @@ fn alert(
     }
 }
 
+/// Offset `from` of a partition should have come next, but it keeps `first` to before `end`.
+#[must_use]
+pub fn gap((topic, number): &(String, i32), from: i64, first: i64, end: i64) -> Condition {
+    let message = if from < first {
+        format!(
+            "records {from} to {} of {topic}[{number}] were deleted before they were read",
+            first - 1
+        )
+    } else {
+        format!(
+            "{topic}[{number}] ends at {end}, before offset {from} that was read last: it was \
+             truncated or made again; reading goes on at {first}"
+        )
+    };
+    Condition {
+        kind: SystemKind::DataGap,
+        scope: format!("{topic}/{number}"),
+        severity: Severity::High,
+        message,
+        details: vec![
+            ("expected_offset", from.to_string()),
+            ("first_offset", first.to_string()),
+            ("end_offset", end.to_string()),
+        ],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn gap(scope: &str) -> Condition {
+    fn condition(scope: &str) -> Condition {
         Condition {
             kind: SystemKind::DataGap,
             scope: scope.to_owned(),
@@ -136,10 +163,10 @@ mod tests {
     #[test]
     fn a_condition_opens_once_repeats_daily_and_closes() {
         let mut episodes = SystemEpisodes::default();
-        let opened = episodes.raise(gap("a/0"), at(0)).expect("first time");
+        let opened = episodes.raise(condition("a/0"), at(0)).expect("first time");
         assert_eq!(opened.activity, Activity::Create);
-        assert_eq!(episodes.raise(gap("a/0"), at(23)), None);
-        let again = episodes.raise(gap("a/0"), at(24)).expect("a day later");
+        assert_eq!(episodes.raise(condition("a/0"), at(23)), None);
+        let again = episodes.raise(condition("a/0"), at(24)).expect("a day later");
         assert_eq!((again.activity, again.episode), (Activity::Update, opened.episode));
         assert_ne!(again.message, opened.message);
         let closed = episodes.clear(SystemKind::DataGap, "a/0", "over", at(25)).expect("was open");
@@ -150,8 +177,8 @@ mod tests {
     #[test]
     fn conditions_of_different_scopes_are_different_episodes() {
         let mut episodes = SystemEpisodes::default();
-        let one = episodes.raise(gap("a/0"), at(0)).expect("opens");
-        let two = episodes.raise(gap("a/1"), at(0)).expect("opens");
+        let one = episodes.raise(condition("a/0"), at(0)).expect("opens");
+        let two = episodes.raise(condition("a/1"), at(0)).expect("opens");
         assert_ne!(one.episode, two.episode);
     }
 
@@ -159,9 +186,9 @@ mod tests {
     fn a_condition_past_the_bound_still_alerts() {
         let mut episodes = SystemEpisodes::default();
         for scope in 0..OPEN_MAX {
-            assert!(episodes.raise(gap(&scope.to_string()), at(0)).is_some());
+            assert!(episodes.raise(condition(&scope.to_string()), at(0)).is_some());
         }
-        assert!(episodes.raise(gap("more"), at(0)).is_some());
+        assert!(episodes.raise(condition("more"), at(0)).is_some());
         assert_eq!(episodes.open.len(), OPEN_MAX);
     }
 }

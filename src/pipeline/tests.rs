@@ -72,10 +72,10 @@ fn config(broker: &Embedded) -> Config {
             keyed: false,
             source: SourceDefaults::default(),
         }],
-        ingest: IngestConfig { max_drift: Duration::from_secs(300), hold_bytes: 1 << 20 },
+        ingest: IngestConfig { max_drift: Duration::from_mins(5), hold_bytes: 1 << 20 },
         detect: DetectConfig {
             memory_limit: 64 << 20,
-            allowed_skew: Duration::from_secs(300),
+            allowed_skew: Duration::from_mins(5),
             checkpoint_interval: Duration::from_secs(10),
             threads: 2,
         },

@@ -39,21 +39,30 @@ fn five_faults_are_told_in_one_run_with_their_places_and_hints() {
     let setup = offline("faults");
     let path = setup.path("five.yaml");
     std::fs::write(&path, FIVE_FAULTS).unwrap();
-    for command in ["check", "run"] {
-        let output = exfilwatch().arg(command).arg("-c").arg(&path).output().unwrap();
-        assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    let faults = [
+        (2, "bootstrap_server"),
+        (6, "parquet"),
+        (7, "soon"),
+        (8, "nowhere"),
+        (11, "principal.name"),
+    ];
+    for command in [["check", "--output=human"].as_slice(), &["run"]] {
+        let output = exfilwatch().args(command).arg("-c").arg(&path).output().unwrap();
         let said = said(&output);
-        for (line, found) in [
-            (2, "bootstrap_server"),
-            (6, "parquet"),
-            (7, "soon"),
-            (8, "nowhere"),
-            (11, "principal.name"),
-        ] {
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        for (line, found) in faults {
             assert!(said.contains(found), "`{found}` is not in:\n{said}");
             assert!(said.contains(&format!("five.yaml:{line}:")), "line {line} is not in:\n{said}");
         }
-        assert!(said.contains("bootstrap_servers"), "no suggestion in:\n{said}");
+        assert!(said.contains("did you mean `bootstrap_servers`"), "no suggestion in:\n{said}");
+    }
+    // Programs get the same as one JSON object a line.
+    let output = exfilwatch().args(["check", "-c"]).arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let told: Vec<serde_json::Value> =
+        said(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (line, _) in faults {
+        assert!(told.iter().any(|fault| fault["line"] == line), "line {line} is not in {told:?}");
     }
 }
 

@@ -91,7 +91,7 @@ fn a_process_killed_in_the_middle_loses_and_repeats_nothing() {
     let lines = one_input(&topic);
     // 498 records of the one who is watched, among enough others to be killed in the middle.
     let end = now_ms() - 10 * MINUTE_MS;
-    let mut reads = ordinary_hour(40, 500, end);
+    let mut reads = ordinary_hour(200, 100, end);
     reads.extend(single_records("insider", 498));
     reads.sort_by_key(|read| read.at_ms);
     produce(&kafka, &topic, &reads);
@@ -148,4 +148,47 @@ fn a_start_at_a_time_or_at_the_end_leaves_out_what_is_before() {
     let read =
         |topic: &str| service.metrics().sum("exfilwatch_events_read_total", &[("topic", topic)]);
     assert_eq!((read(&old), read(&new)), (10, 1));
+}
+
+#[test]
+fn a_topic_made_again_is_another_topic() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "again");
+    let topic = setup.input("json", 1);
+    let lines = one_input(&topic);
+    let reads = single_records("insider", 501);
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..300]);
+    all_counted(&[&first], 300);
+    assert!(first.stop().success());
+    kafka.replace_topic(&topic, 1);
+    produce(&kafka, &topic, &reads[300..]);
+    // Offsets 0 to 200 were counted once already, but of another topic.
+    let second = setup.run(&lines);
+    all_counted(&[&second], 501);
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn records_deleted_before_they_were_read_raise_a_data_gap() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "gap");
+    let topic = setup.input("json", 1);
+    let lines = one_input(&topic);
+    let reads = single_records("insider", 300);
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..100]);
+    all_counted(&[&first], 100);
+    assert!(first.stop().success());
+    produce(&kafka, &topic, &reads[100..]);
+    kafka.delete_before(&topic, 200);
+    let second = setup.run(&lines);
+    all_counted(&[&second], 200);
+    let mut reader = setup.reader("alerts");
+    let gap = |seen: &[kafka::Record]| Finding::all(seen, "exfilwatch.data-gap");
+    let found = gap(reader.until("the gap", SOON, |seen| !gap(seen).is_empty()));
+    let told = found[0].json.to_string();
+    assert!(told.contains("records 100 to 199"), "{told}");
 }

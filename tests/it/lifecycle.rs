@@ -1,11 +1,9 @@
 //! Start and stop: with everything in place, with topics missing, and without a broker.
 
-use std::time::{Duration, Instant};
-
 use crate::{
     events::{MINUTE_MS, Read, now_ms, ordinary_hour},
     kafka,
-    service::{Service, Setup},
+    service::{STOP_MAX, Service, Setup},
     steps::{SOON, all_counted, applied, one_input, produce},
 };
 
@@ -37,7 +35,7 @@ fn control_c_stops_it_the_same_way() {
     let mut service = setup.run(&one_input(&topic));
     all_counted(&[&service], 50);
     service.signal("INT");
-    assert!(service.wait(Duration::from_secs(10)).success(), "exit code 0");
+    assert!(service.wait(STOP_MAX).success(), "exit code 0");
     let committed = kafka.committed(&setup.group("ingest"), &topic);
     let ends: Vec<Option<i64>> = kafka.ends(&topic).into_iter().map(Some).collect();
     assert_eq!(committed, ends);
@@ -91,9 +89,7 @@ fn without_a_broker_it_still_stops_within_its_time() {
     let setup = Setup::new(&kafka::Client::new("127.0.0.1:1"), "nowhere");
     let mut service = setup.start(&one_input("raw"));
     service.until("a sign of life", SOON, || service.get("/healthz").is_some());
-    let asked = Instant::now();
     service.stop();
-    assert!(asked.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

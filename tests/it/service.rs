@@ -22,7 +22,7 @@ use crate::{
 /// Starting takes two group joins; a busy machine takes longer.
 const READY_MAX: Duration = Duration::from_secs(20);
 /// `shutdown.drain_timeout` of every configuration here, and a little for the process to end.
-const STOP_MAX: Duration = Duration::from_secs(10);
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(6);
 
 /// One deployment: topics and groups of its own, a folder, any number of processes.
 #[derive(Debug)]
@@ -87,17 +87,17 @@ impl Setup {
     pub(crate) fn config(&self, port: u16, lines: &str) -> PathBuf {
         let path = self.folder.path().join(format!("exfilwatch-{port}.yaml"));
         let Self { kafka, id, create_topics, .. } = self;
-        // A short session: a killed member's partitions are free again after three seconds.
+        // A short session: a killed member's partitions are free again after five seconds.
         let text = format!(
             "kafka:
   bootstrap_servers: \"{address}\"
   group_id: {id}
   transactional_id_prefix: {id}
   create_topics: {create}
-  properties: {{session.timeout.ms: \"3000\", heartbeat.interval.ms: \"500\"}}
+  properties: {{session.timeout.ms: \"5000\", heartbeat.interval.ms: \"500\"}}
 topics: {{events: {id}.events, state: {id}.state, alerts: {id}.alerts, dead_letter: {id}.dead}}
 http: {{listen: \"127.0.0.1:{port}\"}}
-shutdown: {{drain_timeout: 8s}}
+shutdown: {{drain_timeout: 4s}}
 rules: [\"rules/*.yaml\"]
 {lines}
 ",

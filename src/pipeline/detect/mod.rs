@@ -9,35 +9,36 @@
 
 pub mod feed;
 mod gauges;
+pub mod keyed;
+mod rebalance;
 mod worker;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-        mpsc::channel,
-    },
+    sync::{Arc, atomic::Ordering, mpsc::channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use rdkafka::{Message as _, Offset, Statistics, message::BorrowedMessage};
-use tracing::{error, info, warn};
+use rdkafka::{
+    Message as _, Statistics,
+    message::{BorrowedMessage, Headers as _},
+};
+use tracing::{info, warn};
 
 use self::{
     feed::{Feed, Pressure, ring},
+    keyed::{Envelope, Keyed, Seen},
     worker::{Job, Worker},
 };
-use super::{STUCK_AFTER, Shared, cause, clock, system::Condition};
+use super::{STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage};
 use crate::{
-    alert::SystemKind,
+    config::Input,
     kafka::{
         Error,
         group::{Member, Polled, Rebalance, TopicPartition},
     },
     metrics::{LagMetrics, Part, Role},
-    rules::Severity,
     units::EventTime,
 };
 
@@ -45,8 +46,6 @@ use crate::{
 const STEP_MESSAGES: usize = 256;
 /// How long the loop sleeps in a poll.
 const IDLE_POLL: Duration = Duration::from_millis(20);
-/// How long a revoked partition may wait for its alerts to be delivered.
-const CLOSE_FOR: Duration = Duration::from_secs(5);
 /// Between rounds of lag, commits and metrics.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// Between questions the broker did not answer.
@@ -59,9 +58,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     let config = &shared.config;
     let group = format!("{}-detect", config.kafka.group_id);
-    let member = Member::join(&config.kafka, "detect", &group, &[&config.topics.events])?;
+    // A keyed input is the only input, and read in the place of the events topic.
+    let keyed = config.inputs.iter().find(|input| input.keyed);
+    let topic = keyed.map_or(&config.topics.events, |input| &input.topic);
+    let member = Member::join(&config.kafka, "detect", &group, &[topic])?;
     shared.wait_for_assignment(Role::Detect);
-    let outcome = Detect::new(shared, &member)?.run();
+    let outcome = Detect::new(shared, &member, topic, keyed)?.run();
     if !member.leave(shared.deadline()) {
         warn!("detect did not leave its group in time; the group will notice by itself");
     }
@@ -84,6 +86,8 @@ struct Assigned {
     fetched: i64,
     /// Broker time of the message handed over last.
     read: Option<EventTime>,
+    /// Since when, or since which mark, it has been at its end.
+    at_end: Option<Instant>,
     lag: LagMetrics,
 }
 
@@ -91,8 +95,13 @@ struct Assigned {
 struct Detect<'c> {
     shared: &'c Arc<Shared>,
     member: &'c Member,
+    /// What is read: the events topic, or a keyed input.
+    topic: &'c str,
+    keyed: Option<&'c Input>,
     hands: Vec<Hand>,
     partitions: BTreeMap<i32, Assigned>,
+    /// Partitions that were lost, and until when their engines are kept.
+    parked: BTreeMap<i32, (Assigned, Instant)>,
     /// Assignments so far; tells one from the next.
     epoch: u64,
     wanted: Option<Rebalance>,
@@ -103,22 +112,37 @@ struct Detect<'c> {
     /// The group has answered at least once; a member may well get no partition.
     joined: bool,
     ready: bool,
+    outage: Outage,
 }
 
 impl<'c> Detect<'c> {
-    fn new(shared: &'c Arc<Shared>, member: &'c Member) -> anyhow::Result<Self> {
+    fn new(
+        shared: &'c Arc<Shared>,
+        member: &'c Member,
+        topic: &'c str,
+        keyed: Option<&'c Input>,
+    ) -> anyhow::Result<Self> {
         let threads = match shared.config.detect.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let hands: Result<Vec<Hand>, std::io::Error> =
-            (0..threads).map(|number| hand(shared, number)).collect();
+        let seen = Arc::new(Seen::default());
+        let keyed_as = match keyed {
+            Some(input) => Some((input, wait_for_id(shared, member, topic)?)),
+            None => None,
+        };
+        let keyed_as = keyed_as.as_ref().map(|(input, id)| (*input, id.as_str()));
+        let hands: anyhow::Result<Vec<Hand>> =
+            (0..threads).map(|number| hand(shared, number, keyed_as, &seen)).collect();
         let now = Instant::now();
         Ok(Self {
             shared,
             member,
+            topic,
+            keyed,
             hands: hands?,
             partitions: BTreeMap::new(),
+            parked: BTreeMap::new(),
             epoch: 0,
             wanted: None,
             retry_at: now,
@@ -127,6 +151,7 @@ impl<'c> Detect<'c> {
             paused: shared.metrics.partitions_paused.part(&["detect", "backpressure"]),
             joined: false,
             ready: false,
+            outage: Outage::default(),
         })
     }
 
@@ -167,108 +192,10 @@ impl<'c> Detect<'c> {
             offset: message.offset(),
             broker_time,
             payload: message.payload().unwrap_or_default().to_vec(),
+            envelope: self.keyed.is_some().then(|| envelope(message)),
         };
         let hand = hand_of(partition, self.hands.len());
         self.hands[hand].feed.push(job);
-    }
-
-    /// Answers what the group wants; a question the broker does not answer is asked again.
-    fn rebalance(&mut self) -> Result<(), Error> {
-        if self.wanted.is_none() {
-            self.wanted = self.member.wanted();
-        }
-        if Instant::now() < self.retry_at {
-            return Ok(());
-        }
-        match self.wanted.take() {
-            None => return Ok(()),
-            Some(Rebalance::Revoked { partitions, lost }) => self.revoke(&partitions, lost),
-            Some(Rebalance::Assigned(partitions)) => match self.assign(&partitions) {
-                Ok(()) => {}
-                Err(cause) if cause.is_transient() => {
-                    warn!("assignment waits: {cause}");
-                    self.wanted = Some(Rebalance::Assigned(partitions));
-                    self.retry_at = Instant::now() + RETRY_AFTER;
-                    return Ok(());
-                }
-                Err(cause) => return Err(cause),
-            },
-        }
-        self.shared.metrics.rebalances.with_label_values(&["detect"]).inc();
-        self.share_memory();
-        Ok(())
-    }
-
-    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let mut positions = Vec::with_capacity(partitions.len());
-        let mut goals = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            let (first, end) = self.member.watermarks(partition)?;
-            positions.push((partition.clone(), Offset::Offset(first)));
-            goals.push((partition.1, first, end));
-        }
-        self.member.assign(&positions)?;
-        self.ready = false;
-        self.joined = true;
-        self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, "catching up");
-        self.shared.health.ready(Role::Detect, cause::ASSIGNMENT);
-        for (partition, first, goal) in goals {
-            self.epoch += 1;
-            let progress = Arc::new(AtomicI64::new(first));
-            let epoch = self.epoch;
-            let job = Job::Open { partition, epoch, progress: Arc::clone(&progress) };
-            let hand = hand_of(partition, self.hands.len());
-            self.hands[hand].feed.push(job);
-            let lag = self.shared.metrics.lag(Role::Detect, &self.shared.config.topics.events);
-            let assigned = Assigned { progress, goal, fetched: first, read: None, lag };
-            self.partitions.insert(partition, assigned);
-            if self.hands[hand].feed.is_paused() {
-                // A paused worker gets no more work because of a rebalance.
-                self.member.pause(&[(self.shared.config.topics.events.clone(), partition)])?;
-            }
-        }
-        info!(partitions = partitions.len(), "detect was assigned partitions");
-        Ok(())
-    }
-
-    /// Lets partitions go once their workers are done with them.
-    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) {
-        let (done, closed) = channel();
-        let deadline = Instant::now() + if lost { Duration::ZERO } else { CLOSE_FOR };
-        let mut waiting = 0;
-        let mut revoked = Vec::with_capacity(partitions.len());
-        for (_, partition) in partitions {
-            if let Some(assigned) = self.partitions.remove(partition) {
-                revoked.push((self.name(*partition), assigned.progress));
-                let hand = hand_of(*partition, self.hands.len());
-                let job = Job::Close { partition: *partition, deadline, done: done.clone() };
-                self.hands[hand].feed.push(job);
-                waiting += 1;
-            }
-        }
-        while waiting > 0 && !lost && Instant::now() < deadline {
-            for hand in &mut self.hands {
-                hand.feed.pressure();
-            }
-            while closed.try_recv().is_ok() {
-                waiting -= 1;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        if !lost {
-            self.commit(revoked);
-        }
-        self.member.release(partitions);
-        info!(partitions = partitions.len(), lost, "detect let partitions go");
-    }
-
-    /// Every engine gets an equal share of `detect.memory_limit`.
-    fn share_memory(&mut self) {
-        let engines = self.partitions.len().max(1) as u64;
-        let share = self.shared.config.detect.memory_limit / engines;
-        for hand in &mut self.hands {
-            hand.feed.push(Job::MemoryLimit(share));
-        }
     }
 
     /// Pauses the partitions of workers that are full, resumes those of workers with room.
@@ -292,49 +219,13 @@ impl<'c> Detect<'c> {
     }
 
     fn name(&self, partition: i32) -> TopicPartition {
-        (self.shared.config.topics.events.clone(), partition)
-    }
-
-    /// Messages that retention removed before they were read are gone: says so and goes on at the
-    /// first one kept.
-    fn mend_gaps(&mut self) {
-        for (partition, assigned) in &self.partitions {
-            let name = self.name(*partition);
-            let next = assigned.fetched;
-            let first = match self.member.watermarks(&name) {
-                Ok((first, _)) => first,
-                Err(cause) => {
-                    warn!("{cause}");
-                    continue;
-                }
-            };
-            if next >= first {
-                continue;
-            }
-            if let Err(cause) = self.member.seek(&name, Offset::Offset(first)) {
-                error!("{cause}");
-                continue;
-            }
-            self.shared.publisher.raise(Condition {
-                kind: SystemKind::DataGap,
-                scope: format!("{}/{partition}", name.0),
-                severity: Severity::High,
-                message: format!(
-                    "messages {next} to {} of {}[{partition}] were deleted before they were read",
-                    first - 1,
-                    name.0
-                ),
-                details: vec![
-                    ("expected_offset", next.to_string()),
-                    ("first_offset", first.to_string()),
-                ],
-            });
-        }
+        (self.topic.to_owned(), partition)
     }
 
     /// Lag, readiness, commits, about once a second.
     fn keep_up(&mut self) -> Result<(), Error> {
         if let Some(statistics) = self.member.take_statistics() {
+            self.shared.note_brokers(Role::Detect, &statistics, &mut self.outage);
             self.publish_lag(&statistics);
         }
         self.check_ready();
@@ -342,6 +233,10 @@ impl<'c> Detect<'c> {
             return Ok(());
         }
         self.round_at = Instant::now();
+        self.close_parked();
+        if self.keyed.is_some() {
+            self.mark_time();
+        }
         let paused = |partition: &i32| {
             u64::from(self.hands[hand_of(*partition, self.hands.len())].feed.is_paused())
         };
@@ -399,16 +294,30 @@ impl<'c> Detect<'c> {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^53")]
-    fn publish_lag(&self, statistics: &Statistics) {
-        let Some(topic) = statistics.topics.get(&self.shared.config.topics.events) else { return };
+    fn publish_lag(&mut self, statistics: &Statistics) {
+        let Some(topic) = statistics.topics.get(self.topic) else { return };
         let now_ms = clock::now().millis();
-        for (partition, assigned) in &self.partitions {
+        for (partition, assigned) in &mut self.partitions {
             let Some(found) = topic.partitions.get(partition) else { continue };
             let next = assigned.progress.load(Ordering::Acquire);
             let records = (found.hi_offset - next).max(0);
             assigned.lag.records.set_u64(u64::try_from(records).unwrap_or(0));
             let age_ms = assigned.read.filter(|_| records > 0).map(|read| now_ms - read.millis());
             assigned.lag.seconds.set(age_ms.unwrap_or(0).max(0) as f64 / 1000.0);
+            let at_end = found.hi_offset >= 0 && records == 0;
+            assigned.at_end = assigned.at_end.filter(|_| at_end).or(at_end.then(Instant::now));
+        }
+    }
+
+    /// Nobody writes time marks into a keyed input, so the reader makes them (W6).
+    fn mark_time(&mut self) {
+        for (partition, assigned) in &mut self.partitions {
+            if assigned.at_end.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
+                assigned.at_end = Some(Instant::now());
+                let hand = hand_of(*partition, self.hands.len());
+                let job = Job::Mark { partition: *partition, at: clock::now() };
+                self.hands[hand].feed.push(job);
+            }
         }
     }
 
@@ -442,6 +351,29 @@ impl<'c> Detect<'c> {
     }
 }
 
+/// The id of a topic, asked for until the broker answers.
+fn wait_for_id(shared: &Shared, member: &Member, topic: &str) -> Result<String, Error> {
+    loop {
+        match shared.topic_id(member, topic) {
+            Err(cause) if cause.is_transient() && !shared.stopping() => warn!("{cause}"),
+            done => return done,
+        }
+        thread::sleep(RETRY_AFTER);
+    }
+}
+
+/// What a dead letter keeps of a record besides its value.
+fn envelope(message: &BorrowedMessage<'_>) -> Envelope {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let owned = |name: &str, value: Option<&[u8]>| {
+            (name.to_owned(), value.unwrap_or_default().to_vec())
+        };
+        headers.iter().map(|header| owned(header.key, header.value)).collect()
+    });
+    let key = message.key().map(<[u8]>::to_vec);
+    Envelope { key, headers, null: message.payload().is_none() }
+}
+
 impl Assigned {
     /// Messages that were there at the assignment and are not applied yet.
     fn behind(&self) -> i64 {
@@ -454,10 +386,16 @@ fn hand_of(partition: i32, hands: usize) -> usize {
     usize::try_from(partition).unwrap_or(0) % hands
 }
 
-fn hand(shared: &Arc<Shared>, number: usize) -> Result<Hand, std::io::Error> {
+fn hand(
+    shared: &Arc<Shared>,
+    number: usize,
+    keyed: Option<(&Input, &str)>,
+    seen: &Arc<Seen>,
+) -> anyhow::Result<Hand> {
     let (mut feed, inbox) = ring();
-    let (back, fates) = channel();
-    let worker = Worker::new(Arc::clone(shared), inbox, back, fates);
+    let keyed = keyed.map(|(input, id)| Keyed::new(shared, input, id, Arc::clone(seen)));
+    let keyed = keyed.transpose()?;
+    let worker = Worker::new(Arc::clone(shared), inbox, channel(), keyed);
     let name = format!("detect-{number}");
     let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
     feed.set_worker(thread.thread().clone());

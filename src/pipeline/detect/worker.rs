@@ -20,6 +20,7 @@ use tracing::{error, info};
 use super::{
     feed::{Inbox, Weigh},
     gauges::Gauges,
+    keyed::{Envelope, Keyed, Reader},
 };
 use crate::{
     alert::{Alert, SystemKind},
@@ -27,6 +28,7 @@ use crate::{
     event::batch::Batch,
     pipeline::{
         Shared, clock,
+        ingest::merge::LaneId,
         publish::{Fate, Owner, RETRY_AFTER},
         system::Condition,
     },
@@ -41,7 +43,7 @@ const STEP_JOBS: usize = 64;
 /// How long a worker sleeps when there is nothing to do; the poll thread wakes it.
 const IDLE: Duration = Duration::from_millis(20);
 /// Between two updates of gauges.
-const GAUGES_EVERY: Duration = Duration::from_secs(1);
+const GAUGES_EVERY: Duration = Duration::from_millis(200);
 
 /// How far one assignment of a partition has been applied; read by the poll thread.
 pub(super) type Progress = Arc<AtomicI64>;
@@ -56,6 +58,8 @@ pub(super) enum Job {
         epoch: u64,
         /// Next offset, kept up to date by the worker.
         progress: Progress,
+        /// Keyed input: offset from which dead letters are to be written.
+        letters_from: i64,
     },
     /// A message of the events topic.
     Message {
@@ -67,6 +71,15 @@ pub(super) enum Job {
         broker_time: EventTime,
         /// Its value.
         payload: Vec<u8>,
+        /// Keyed input: the rest of the record.
+        envelope: Option<Envelope>,
+    },
+    /// Keyed input: a partition has been at its end until now (W6).
+    Mark {
+        /// Which.
+        partition: i32,
+        /// Now.
+        at: EventTime,
     },
     /// A partition was revoked: forget it once its alerts are delivered, or at `deadline`.
     Close {
@@ -97,6 +110,8 @@ struct Slot {
     engine: Engine,
     progress: Progress,
     gauges: Gauges,
+    /// Keyed input.
+    reader: Option<Reader>,
     closing: Option<(Instant, Sender<usize>)>,
 }
 
@@ -106,6 +121,7 @@ pub(super) struct Worker {
     inbox: Inbox<Job>,
     fates: Receiver<Fate>,
     back: Sender<Fate>,
+    keyed: Option<Keyed>,
     slots: BTreeMap<i32, Slot>,
     /// Alerts the publisher had no room for, or that failed, oldest first.
     unsent: VecDeque<(i32, u64, Arc<Alert>)>,
@@ -117,12 +133,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Takes its jobs from `inbox`; `back` and `fates` are the ends of one channel.
+    /// Takes its jobs from `inbox`; the fates of its alerts come by a channel.
     pub(super) fn new(
         shared: Arc<Shared>,
         inbox: Inbox<Job>,
-        back: Sender<Fate>,
-        fates: Receiver<Fate>,
+        (back, fates): (Sender<Fate>, Receiver<Fate>),
+        keyed: Option<Keyed>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -131,6 +147,7 @@ impl Worker {
             inbox,
             fates,
             back,
+            keyed,
             slots: BTreeMap::new(),
             unsent: VecDeque::new(),
             retry_at: now,
@@ -153,6 +170,10 @@ impl Worker {
                 self.handle(job);
                 worked = true;
             }
+            if self.inbox.is_empty() {
+                self.flush_keyed();
+            }
+            self.serve_keyed();
             self.close_due();
             if self.gauges_at.elapsed() >= GAUGES_EVERY {
                 self.publish_gauges();
@@ -160,6 +181,7 @@ impl Worker {
             if self.stopping {
                 let left = self.undelivered();
                 if left == 0 || Instant::now() >= self.shared.deadline() {
+                    self.drain_keyed();
                     self.publish_gauges();
                     return left;
                 }
@@ -172,10 +194,16 @@ impl Worker {
 
     fn handle(&mut self, job: Job) {
         match job {
-            Job::Open { partition, epoch, progress } => self.open(partition, epoch, progress),
-            Job::Message { partition, offset, broker_time, payload } => {
-                self.apply(partition, offset, broker_time, &payload);
+            Job::Open { partition, epoch, progress, letters_from } => {
+                self.open(partition, epoch, progress, letters_from);
             }
+            Job::Message { partition, offset, broker_time, payload, envelope: None } => {
+                self.apply_message(partition, offset, broker_time, &payload);
+            }
+            Job::Message { partition, offset, broker_time, payload, envelope: Some(envelope) } => {
+                self.take_keyed(partition, offset, broker_time, &payload, &envelope);
+            }
+            Job::Mark { partition, at } => self.mark_keyed(partition, at),
             Job::Close { partition, deadline, done } => match self.slots.get_mut(&partition) {
                 Some(slot) => slot.closing = Some((deadline, done)),
                 // Told, so that nobody waits.
@@ -189,7 +217,7 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, partition: i32, epoch: u64, progress: Progress) {
+    fn open(&mut self, partition: i32, epoch: u64, progress: Progress, letters_from: i64) {
         let skew_ms = self.shared.config.detect.allowed_skew.as_millis();
         let options = EngineOptions {
             partition: Partition(partition),
@@ -199,22 +227,14 @@ impl Worker {
         let rules = self.shared.rules.load_full();
         let gauges = Gauges::new(&self.shared.metrics, &rules);
         let engine = Engine::new(options, rules);
-        self.slots.insert(partition, Slot { epoch, engine, progress, gauges, closing: None });
+        let reader = self.keyed.as_mut().map(|keyed| keyed.open(partition, epoch, letters_from));
+        let slot = Slot { epoch, engine, progress, gauges, reader, closing: None };
+        self.slots.insert(partition, slot);
     }
 
-    fn apply(&mut self, partition: i32, offset: i64, broker_time: EventTime, payload: &[u8]) {
-        let Some(slot) = self.slots.get_mut(&partition) else { return };
-        // New rules are taken here, between two messages (D7).
-        let rules = self.shared.rules.load();
-        if !Arc::ptr_eq(slot.engine.rules(), &rules) {
-            slot.engine.reload(Arc::clone(&rules), broker_time);
-            slot.gauges.reload(&self.shared.metrics, &slot.engine);
-        }
+    fn apply_message(&mut self, partition: i32, offset: i64, at: EventTime, payload: &[u8]) {
         match Batch::decode(payload) {
-            Ok(batch) => {
-                slot.engine.apply(&batch, broker_time);
-                slot.gauges.applied(&batch, &slot.engine, clock::now());
-            }
+            Ok(batch) => self.apply(partition, &batch, at),
             Err(cause) => {
                 error!(partition, offset, "a message of the events topic cannot be read: {cause}");
                 let topic = &self.shared.config.topics.events;
@@ -230,8 +250,80 @@ impl Worker {
                 });
             }
         }
-        slot.progress.store(offset + 1, Ordering::Release);
+        if let Some(slot) = self.slots.get(&partition) {
+            slot.progress.store(offset + 1, Ordering::Release);
+        }
+    }
+
+    fn apply(&mut self, partition: i32, batch: &Batch, broker_time: EventTime) {
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        // New rules are taken here, between two messages (D7).
+        let rules = self.shared.rules.load();
+        if !Arc::ptr_eq(slot.engine.rules(), &rules) {
+            slot.engine.reload(Arc::clone(&rules), broker_time);
+            slot.gauges.reload(&self.shared.metrics, &slot.engine);
+        }
+        slot.engine.apply(batch, broker_time);
+        slot.gauges.applied(batch, &slot.engine, clock::now());
         self.send_new(partition);
+    }
+
+    fn take_keyed(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        at: EventTime,
+        payload: &[u8],
+        envelope: &Envelope,
+    ) {
+        let Some(keyed) = &mut self.keyed else { return };
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        let Some(reader) = &mut slot.reader else { return };
+        for (batch, at) in keyed.take(reader, offset, at, payload, envelope) {
+            self.apply(partition, &batch, at);
+        }
+    }
+
+    /// Applies what waits for more records of the same broker time.
+    fn flush_keyed(&mut self) {
+        let Some(keyed) = &mut self.keyed else { return };
+        let mut due = Vec::new();
+        for (partition, slot) in &mut self.slots {
+            let Some(reader) = &mut slot.reader else { continue };
+            let flushed = keyed.flush(reader).into_iter();
+            due.extend(flushed.map(|(batch, at)| (*partition, batch, at)));
+        }
+        for (partition, batch, at) in due {
+            self.apply(partition, &batch, at);
+        }
+    }
+
+    fn mark_keyed(&mut self, partition: i32, at: EventTime) {
+        self.flush_keyed();
+        let reader = self.slots.get(&partition).and_then(|slot| slot.reader.as_ref());
+        if let Some(mark) = reader.and_then(|reader| reader.mark(at)) {
+            self.apply(partition, &mark, at);
+            self.shared.metrics.time_marks.inc();
+        }
+    }
+
+    /// Offsets of a keyed input count as done once their dead letters are acknowledged.
+    fn serve_keyed(&mut self) {
+        let Some(safe) = self.keyed.as_mut().and_then(Keyed::serve) else { return };
+        for slot in self.slots.values() {
+            if let Some(offset) = safe.get(&LaneId(slot.epoch)) {
+                slot.progress.store(*offset, Ordering::Release);
+            }
+        }
+    }
+
+    fn drain_keyed(&mut self) {
+        self.flush_keyed();
+        let deadline = self.shared.deadline();
+        if self.keyed.as_mut().is_some_and(|keyed| !keyed.drain(deadline)) {
+            error!("dead letters were left unwritten; their records are read again");
+        }
+        self.serve_keyed();
     }
 
     /// Sends what an engine has decided since the last call.
@@ -296,6 +388,9 @@ impl Worker {
                 return true;
             }
             info!(partition, left, "engine closed");
+            if let (Some(keyed), Some(reader)) = (&mut self.keyed, &slot.reader) {
+                keyed.close(reader);
+            }
             // The poll thread may have stopped waiting.
             let _ = done.send(left);
             false

@@ -24,6 +24,8 @@ pub(super) struct Source {
     pub(super) partition: i32,
     /// Offset after the record taken last.
     pub(super) next: i64,
+    /// Offset after the record fetched last, which may still be held.
+    pub(super) fetched: i64,
     /// Offset up to which everything is acknowledged.
     pub(super) safe: i64,
     /// Broker timestamp of the record taken last.
@@ -41,7 +43,7 @@ pub(super) struct Lanes<M> {
     /// By lane, ascending.
     sources: Vec<Source>,
     /// By topic, then by partition number.
-    lanes: Vec<(String, Vec<Option<LaneId>>)>,
+    by_topic: Vec<(String, Vec<Option<LaneId>>)>,
 }
 
 impl<M> Lanes<M> {
@@ -51,7 +53,7 @@ impl<M> Lanes<M> {
         Self {
             merge: Merge::new(drift_ms, config.hold_bytes),
             sources: Vec::new(),
-            lanes: Vec::new(),
+            by_topic: Vec::new(),
         }
     }
 
@@ -71,15 +73,16 @@ impl<M> Lanes<M> {
             topic: topic.clone(),
             partition: *partition,
             next,
+            fetched: next,
             safe: next,
             timestamp_ms: None,
             end: None,
             lag,
         });
-        if !self.lanes.iter().any(|(known, _)| known == topic) {
-            self.lanes.push((topic.clone(), Vec::new()));
+        if !self.by_topic.iter().any(|(known, _)| known == topic) {
+            self.by_topic.push((topic.clone(), Vec::new()));
         }
-        if let Some((_, lanes)) = self.lanes.iter_mut().find(|(known, _)| known == topic) {
+        if let Some((_, lanes)) = self.by_topic.iter_mut().find(|(known, _)| known == topic) {
             let index = usize::try_from(*partition).unwrap_or(0);
             if lanes.len() <= index {
                 lanes.resize(index + 1, None);
@@ -94,7 +97,7 @@ impl<M> Lanes<M> {
         let Some(lane) = self.lane(&partition.0, partition.1) else { return };
         self.merge.close(lane);
         self.sources.retain(|source| source.lane != lane);
-        for (topic, lanes) in &mut self.lanes {
+        for (topic, lanes) in &mut self.by_topic {
             if *topic == partition.0 {
                 lanes.iter_mut().filter(|slot| **slot == Some(lane)).for_each(|slot| *slot = None);
             }
@@ -102,7 +105,7 @@ impl<M> Lanes<M> {
     }
 
     fn lane(&self, topic: &str, partition: i32) -> Option<LaneId> {
-        let (_, lanes) = self.lanes.iter().find(|(known, _)| known == topic)?;
+        let (_, lanes) = self.by_topic.iter().find(|(known, _)| known == topic)?;
         *lanes.get(usize::try_from(partition).ok()?)?
     }
 
@@ -169,15 +172,16 @@ impl<M> Lanes<M> {
         let at = |source: &Source| ((source.topic.clone(), source.partition), source.safe);
         self.sources.iter().map(at).collect()
     }
+}
 
-    /// A source partition as rows name it (D1).
-    pub(super) fn source_partition(&self, source: &Source, cluster: &str) -> SourcePartition {
+impl Source {
+    /// As rows name it (D1).
+    pub(super) fn identity(&self, cluster: &str, topic_id: &str) -> SourcePartition {
         SourcePartition {
             cluster: cluster.to_owned(),
-            topic: source.topic.clone(),
-            // librdkafka's safe interface does not tell topic ids.
-            topic_id: String::new(),
-            partition: source.partition,
+            topic: self.topic.clone(),
+            topic_id: topic_id.to_owned(),
+            partition: self.partition,
         }
     }
 }
@@ -188,6 +192,9 @@ impl<'c> Lanes<BorrowedMessage<'c>> {
     pub(super) fn hold(&mut self, message: BorrowedMessage<'c>, now_ms: u64) {
         let Some(lane) = self.lane(message.topic(), message.partition()) else { return };
         let bytes = (message.payload_len() + message.key_len()) as u64 + RECORD_OVERHEAD_BYTES;
+        if let Some(source) = self.get_mut(lane) {
+            source.fetched = message.offset() + 1;
+        }
         self.merge.push(lane, message, bytes, now_ms);
     }
 }

@@ -28,6 +28,8 @@ pub struct Merge<T> {
     next_id: u64,
     drift_ms: i64,
     hold_bytes: u64,
+    /// Time of the record taken last that had one, whatever its lane.
+    newest: Option<EventTime>,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl<T> Merge<T> {
     /// `drift_ms`: how far a lane may be ahead; `hold_bytes`: what it may hold before it is paused.
     #[must_use]
     pub fn new(drift_ms: i64, hold_bytes: u64) -> Self {
-        Self { lanes: Vec::new(), next_id: 0, drift_ms, hold_bytes }
+        Self { lanes: Vec::new(), next_id: 0, drift_ms, hold_bytes, newest: None }
     }
 
     /// Opens a lane.
@@ -122,8 +124,11 @@ impl<T> Merge<T> {
     /// The lane to take from next; none when all that is left has to wait.
     #[must_use]
     pub fn pick(&self, now_ms: u64) -> Option<LaneId> {
-        let next = self.lanes.iter().filter(|lane| !lane.queue.is_empty()).min_by_key(by_time)?;
-        let slowest = self.lanes.iter().filter(|lane| !lane.idle(now_ms)).min_by_key(by_time)?;
+        // A lane that has given nothing yet comes before all others: `None` is the least.
+        let next =
+            self.lanes.iter().filter(|lane| !lane.queue.is_empty()).min_by_key(|lane| lane.last)?;
+        let slowest =
+            self.lanes.iter().filter(|lane| !lane.idle(now_ms)).min_by_key(|lane| lane.last)?;
         let within = match (next.last, slowest.last) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -142,10 +147,13 @@ impl<T> Merge<T> {
         Some(record)
     }
 
-    /// Says what time the record taken last was from.
-    pub fn advance(&mut self, id: LaneId, time: EventTime) {
+    /// Says what time the record taken last was from. One without a time (ignored, refused) moves
+    /// its lane along with the others: it neither holds them back nor runs ahead of them.
+    pub fn advance(&mut self, id: LaneId, time: Option<EventTime>) {
+        self.newest = time.or(self.newest);
+        let newest = self.newest;
         if let Some(lane) = self.lane(id) {
-            lane.last = Some(time);
+            lane.last = time.or(lane.last.max(newest));
         }
     }
 
@@ -197,11 +205,6 @@ impl<T> Merge<T> {
     }
 }
 
-/// Behind first; lanes that have given nothing yet before all others.
-fn by_time<T>(lane: &&Lane<T>) -> Option<EventTime> {
-    lane.last
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +222,7 @@ mod tests {
         let mut taken = Vec::new();
         while let Some(id) = merge.pick(now_ms) {
             let time = merge.take(id).expect("a picked lane holds a record");
-            merge.advance(id, EventTime::from_millis(time));
+            merge.advance(id, Some(EventTime::from_millis(time)));
             taken.push(time);
         }
         taken
@@ -298,12 +301,28 @@ mod tests {
         merge.push(ids[1], 0, 101, 0);
         merge.throttle();
         merge.take(ids[1]);
-        merge.advance(ids[1], EventTime::from_millis(0));
+        merge.advance(ids[1], Some(EventTime::from_millis(0)));
         merge.push(ids[0], 5000, 1, 10_000);
-        merge.advance(ids[0], EventTime::from_millis(5000));
+        merge.advance(ids[0], Some(EventTime::from_millis(5000)));
         assert_eq!(merge.pick(10_000), None, "its records are there, we just did not fetch them");
         merge.throttle();
         assert_eq!(merge.pick(10_000), Some(ids[0]));
+    }
+
+    #[test]
+    fn records_without_a_time_neither_hold_others_back_nor_run_ahead() {
+        let (mut merge, ids) = lanes(2);
+        let at = |ms| Some(EventTime::from_millis(ms));
+        merge.push(ids[0], 0, 1, 0);
+        merge.take(ids[0]);
+        merge.advance(ids[0], at(100_000));
+        merge.advance(ids[1], None);
+        merge.push(ids[0], 0, 1, 0);
+        assert_eq!(merge.pick(0), Some(ids[0]), "the lane of garbage came along");
+        merge.advance(ids[0], at(200_000));
+        merge.advance(ids[0], None);
+        merge.push(ids[1], 0, 1, 0);
+        assert_eq!(merge.pick(0), Some(ids[1]));
     }
 
     #[test]

@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// Content type of the messages of the events topic.
-pub(super) const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";
+pub(in crate::pipeline) const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";
 
 /// Next offsets by lane.
-pub(super) type Positions = BTreeMap<LaneId, i64>;
+pub(in crate::pipeline) type Positions = BTreeMap<LaneId, i64>;
 
 /// Why the output is of no more use.
 #[derive(Debug)]
-pub(super) struct Failure(pub String);
+pub(in crate::pipeline) struct Failure(pub String);
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -55,7 +55,7 @@ enum What {
 }
 
 /// See the module.
-pub(super) struct Output {
+pub(in crate::pipeline) struct Output {
     producer: Producer<Ticket>,
     reports: Receiver<Report<Ticket>>,
     commits: Commits<Positions>,
@@ -70,7 +70,7 @@ impl Output {
     ///
     /// # Errors
     /// A setting is wrong.
-    pub(super) fn new(shared: &Shared) -> Result<Self, Error> {
+    pub(in crate::pipeline) fn new(shared: &Shared) -> Result<Self, Error> {
         let config = &shared.config;
         let (producer, reports) = Producer::with_channel(&config.kafka, "ingest-out", true)?;
         Ok(Self {
@@ -87,7 +87,7 @@ impl Output {
     ///
     /// # Errors
     /// The producer is of no more use.
-    pub(super) fn flush(
+    pub(in crate::pipeline) fn flush(
         &mut self,
         positions: Positions,
         events: Vec<Routed>,
@@ -106,13 +106,13 @@ impl Output {
 
     /// True while the producer has no room: nothing more should be taken from the inputs.
     #[must_use]
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::pipeline) fn is_blocked(&self) -> bool {
         !self.unsent.is_empty()
     }
 
     /// Messages handed over and not acknowledged, or waiting for room.
     #[must_use]
-    pub(super) fn pending(&self) -> usize {
+    pub(in crate::pipeline) fn pending(&self) -> usize {
         self.producer.in_flight() + self.unsent.len()
     }
 
@@ -146,7 +146,7 @@ impl Output {
             payload: Some(&routed.payload),
             headers: vec![("content-type", CONTENT_TYPE.as_bytes())],
         };
-        self.send(message, Ticket { flush, kind: Kind::Events })
+        self.send(&message, Ticket { flush, kind: Kind::Events })
     }
 
     fn send_letter(
@@ -163,10 +163,10 @@ impl Output {
             payload: Some(&letter.payload),
             headers: headers.map(|(name, value)| (name.as_str(), value.as_slice())).collect(),
         };
-        self.send(message, Ticket { flush, kind: Kind::Letter(code) })
+        self.send(&message, Ticket { flush, kind: Kind::Letter(code) })
     }
 
-    fn send(&self, message: Message<'_>, ticket: Ticket) -> Result<bool, Failure> {
+    fn send(&self, message: &Message<'_>, ticket: Ticket) -> Result<bool, Failure> {
         let topic = message.topic;
         match self.producer.send(message, ticket) {
             Ok(()) => Ok(true),
@@ -179,7 +179,11 @@ impl Output {
     ///
     /// # Errors
     /// A delivery failed: the producer is of no more use.
-    pub(super) fn serve(&mut self, timeout: Duration, shared: &Shared) -> Result<(), Failure> {
+    pub(in crate::pipeline) fn serve(
+        &mut self,
+        timeout: Duration,
+        shared: &Shared,
+    ) -> Result<(), Failure> {
         self.producer.poll(timeout);
         // One poll serves one report of librdkafka, which covers one batch of one partition.
         while self.settle(shared)? {
@@ -214,13 +218,13 @@ impl Output {
     }
 
     /// Positions that have become safe since the last call.
-    pub(super) fn safe(&mut self) -> Option<Positions> {
+    pub(in crate::pipeline) fn safe(&mut self) -> Option<Positions> {
         self.commits.safe()
     }
 
     /// True when every flush is acknowledged.
     #[must_use]
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in crate::pipeline) fn is_settled(&self) -> bool {
         self.commits.pending() == 0 && self.unsent.is_empty()
     }
 
@@ -229,7 +233,7 @@ impl Output {
     ///
     /// # Errors
     /// A delivery failed.
-    pub(super) fn drain(
+    pub(in crate::pipeline) fn drain(
         &mut self,
         deadline: Instant,
         shared: &Shared,
@@ -250,7 +254,7 @@ impl Output {
     }
 
     /// Gives up all that is under way, before the output is dropped.
-    pub(super) fn purge(&self) {
+    pub(in crate::pipeline) fn purge(&self) {
         self.producer.purge();
     }
 }

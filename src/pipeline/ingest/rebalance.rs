@@ -1,7 +1,7 @@
 //! Partitions come and go: where to start, what to finish before letting go, what to do when the
 //! log no longer holds the next record.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use rdkafka::Offset;
 use tracing::{error, info, warn};
@@ -11,15 +11,13 @@ use super::{
     start::{Begin, begin},
 };
 use crate::{
-    alert::SystemKind,
     config::Start,
     kafka::{
         Error,
         group::{Rebalance, TopicPartition},
     },
     metrics::Role,
-    pipeline::{cause, system::Condition},
-    rules::Severity,
+    pipeline::{cause, system::gap},
 };
 
 impl Ingest<'_> {
@@ -49,6 +47,16 @@ impl Ingest<'_> {
 
     fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
         self.shared.metrics.rebalances.with_label_values(&["ingest"]).inc();
+        if partitions.is_empty() {
+            // The group has settled and has nothing new for us.
+            self.shared.health.ready(Role::Ingest, cause::ASSIGNMENT);
+            return self.member.assign(&[]);
+        }
+        let topics: BTreeSet<&String> = partitions.iter().map(|(topic, _)| topic).collect();
+        for topic in topics {
+            let id = self.shared.topic_id(self.member, topic)?;
+            self.topic_ids.insert(topic.clone(), id);
+        }
         let starts = self.starts(partitions)?;
         // What is buffered belongs to the session that ends here.
         if self.dirty_since.is_some()
@@ -166,7 +174,8 @@ impl Ingest<'_> {
     /// A position is outside of what its partition keeps. librdkafka does not say which, so all
     /// are compared with their bounds. Reading goes on at the first record kept, with an alert:
     /// what lies between was never counted.
-    pub(super) fn mend_gaps(&mut self) {
+    pub(super) fn mend_gaps(&mut self) -> Result<(), Error> {
+        let mut mended = BTreeSet::new();
         for (partition, _) in self.lanes.safe_positions() {
             let Some(source) = self.lanes.find_mut(&partition.0, partition.1) else { continue };
             let (first, end) = match self.member.watermarks(&partition) {
@@ -176,43 +185,43 @@ impl Ingest<'_> {
                     continue;
                 }
             };
-            if (first..=end).contains(&source.next) {
+            let from = source.fetched;
+            if (first..=end).contains(&from) {
                 continue;
             }
-            let from = source.next;
             if let Err(cause) = self.member.seek(&partition, Offset::Offset(first)) {
                 error!("{cause}");
                 continue;
             }
-            source.next = first;
-            source.safe = first;
+            source.fetched = first;
+            if source.next == from {
+                source.next = first;
+                source.safe = first;
+            }
             self.shared.publisher.raise(gap(&partition, from, first, end));
+            mended.insert(partition.0);
         }
+        self.renew_topics(mended)
     }
-}
 
-fn gap(partition: &TopicPartition, from: i64, first: i64, end: i64) -> Condition {
-    let (topic, number) = partition;
-    let message = if from < first {
-        format!(
-            "records {from} to {} of {topic}[{number}] were deleted before they were read",
-            first - 1
-        )
-    } else {
-        format!(
-            "{topic}[{number}] ends at {end}, before offset {from} that was read last: it was \
-             truncated or made again; reading goes on at {first}"
-        )
-    };
-    Condition {
-        kind: SystemKind::DataGap,
-        scope: format!("{topic}/{number}"),
-        severity: Severity::High,
-        message,
-        details: vec![
-            ("expected_offset", from.to_string()),
-            ("first_offset", first.to_string()),
-            ("end_offset", end.to_string()),
-        ],
+    /// A topic that was made again is another topic: its rows must not look like rows of the old.
+    fn renew_topics(&mut self, topics: BTreeSet<String>) -> Result<(), Error> {
+        let mut changed = false;
+        for topic in topics {
+            match self.shared.topic_id(self.member, &topic) {
+                Ok(id) if self.topic_ids.get(&topic) != Some(&id) => {
+                    warn!(topic, id, "the topic was made again");
+                    self.topic_ids.insert(topic, id);
+                    changed = true;
+                }
+                Ok(_) => {}
+                Err(cause) => warn!("{cause}"),
+            }
+        }
+        if changed {
+            self.flush_or_rewind()?;
+            self.new_session(self.shared.routes());
+        }
+        Ok(())
     }
 }

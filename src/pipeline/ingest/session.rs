@@ -26,20 +26,20 @@ use crate::{
 };
 
 /// Rows buffered before they are written into messages, over all partitions of the events topic.
-pub(super) const ROWS_MAX: usize = 32 * 1024;
+pub(in crate::pipeline) const ROWS_MAX: usize = 32 * 1024;
 /// Bytes of raw records behind the rows of one flush. Texts of a row come from its record, and a
 /// row takes about 100 bytes besides, so a message stays below
 /// [`crate::kafka::client::MESSAGE_BYTES_MAX`] even if every row goes to one partition.
-pub(super) const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(in crate::pipeline) const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of dead letters buffered before a flush.
 const LETTER_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(RAW_BYTES_MAX + ROWS_MAX * 100 <= crate::kafka::client::MESSAGE_BYTES_MAX);
 
 /// An input topic and what reads it.
-pub(super) struct InputState {
+pub(in crate::pipeline) struct InputState {
     /// As configured.
-    pub(super) input: Input,
+    pub(in crate::pipeline) input: Input,
     decoder: Box<dyn Decoder>,
     metrics: InputMetrics,
     counts: InputCounts,
@@ -47,45 +47,45 @@ pub(super) struct InputState {
 
 impl InputState {
     /// With a decoder of its own.
-    pub(super) fn new(input: Input, shared: &Shared) -> Self {
+    pub(in crate::pipeline) fn new(input: Input, shared: &Shared) -> Self {
         let metrics = shared.metrics.input(&input.topic);
         let decoder = input.format.decoder();
         Self { input, decoder, metrics, counts: InputCounts::default() }
     }
 
     /// Moves what was counted into the metrics.
-    pub(super) fn publish(&mut self) {
+    pub(in crate::pipeline) fn publish(&mut self) {
         self.metrics.add(&mut self.counts);
     }
 }
 
 /// One record, borrowed from librdkafka.
-pub(super) struct Record<'a> {
+pub(in crate::pipeline) struct Record<'a> {
     /// Its partition.
-    pub(super) partition: i32,
+    pub(in crate::pipeline) partition: i32,
     /// Its offset.
-    pub(super) offset: i64,
+    pub(in crate::pipeline) offset: i64,
     /// Its key.
-    pub(super) key: Option<&'a [u8]>,
+    pub(in crate::pipeline) key: Option<&'a [u8]>,
     /// Its value.
-    pub(super) payload: Option<&'a [u8]>,
+    pub(in crate::pipeline) payload: Option<&'a [u8]>,
     /// Its own headers.
-    pub(super) headers: Vec<(&'a str, &'a [u8])>,
+    pub(in crate::pipeline) headers: Vec<(&'a str, &'a [u8])>,
     /// Broker timestamp, ms.
-    pub(super) timestamp_ms: Option<i64>,
+    pub(in crate::pipeline) timestamp_ms: Option<i64>,
 }
 
 /// What one record was found to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(in crate::pipeline) struct Taken {
     /// Greatest event time of its events.
-    pub(super) newest: Option<EventTime>,
+    pub(in crate::pipeline) newest: Option<EventTime>,
     /// A flood of dead letters began with it.
-    pub(super) flood: bool,
+    pub(in crate::pipeline) flood: bool,
 }
 
 /// See the module.
-pub(super) struct Session {
+pub(in crate::pipeline) struct Session {
     router: Router,
     sources: HashMap<LaneId, SourceId>,
     /// Messages made before the flush because a single record had very many rows.
@@ -97,7 +97,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins with nothing buffered and no source known.
-    pub(super) fn new(shared: &Shared, routes: Vec<GroupBy>, partitions: u32) -> Self {
+    pub(in crate::pipeline) fn new(shared: &Shared, routes: Vec<GroupBy>, partitions: u32) -> Self {
         Self {
             router: Router::new(RouterSpec {
                 routes,
@@ -115,13 +115,13 @@ impl Session {
     }
 
     /// Makes a source partition known under its lane.
-    pub(super) fn add_source(&mut self, lane: LaneId, source: &SourcePartition) {
+    pub(in crate::pipeline) fn add_source(&mut self, lane: LaneId, source: &SourcePartition) {
         let id = self.router.source(source);
         self.sources.insert(lane, id);
     }
 
     /// Decodes a record; its events are buffered, or it is ignored, or it becomes a dead letter.
-    pub(super) fn take(
+    pub(in crate::pipeline) fn take(
         &mut self,
         lane: LaneId,
         state: &mut InputState,
@@ -205,9 +205,15 @@ impl Session {
         allowance == Allowance::FloodBegins
     }
 
+    /// Forgets the dead letters that are buffered: an earlier process wrote them.
+    pub(in crate::pipeline) fn discard_letters(&mut self) {
+        self.letters.clear();
+        self.letter_bytes = 0;
+    }
+
     /// True when so much is buffered that it must be written now.
     #[must_use]
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::pipeline) fn is_full(&self) -> bool {
         self.router.rows() >= ROWS_MAX
             || self.raw_bytes >= RAW_BYTES_MAX
             || self.letter_bytes >= LETTER_BYTES_MAX
@@ -215,7 +221,7 @@ impl Session {
     }
 
     /// Everything buffered, as messages.
-    pub(super) fn flush(&mut self) -> (Vec<Routed>, Vec<(usize, DeadLetter)>) {
+    pub(in crate::pipeline) fn flush(&mut self) -> (Vec<Routed>, Vec<(usize, DeadLetter)>) {
         make_messages(&mut self.router, &mut self.early);
         self.raw_bytes = 0;
         self.letter_bytes = 0;
@@ -223,7 +229,11 @@ impl Session {
     }
 
     /// Time marks for every events partition (W6).
-    pub(super) fn mark(&self, at: EventTime, lanes: impl Iterator<Item = LaneId>) -> Vec<Routed> {
+    pub(in crate::pipeline) fn mark(
+        &self,
+        at: EventTime,
+        lanes: impl Iterator<Item = LaneId>,
+    ) -> Vec<Routed> {
         let sources: Vec<SourceId> =
             lanes.filter_map(|lane| self.sources.get(&lane).copied()).collect();
         let mut marks = Vec::new();
@@ -236,7 +246,7 @@ impl Session {
 
     /// The router, for its statistics.
     #[must_use]
-    pub(super) fn router(&self) -> &Router {
+    pub(in crate::pipeline) fn router(&self) -> &Router {
         &self.router
     }
 }
@@ -249,15 +259,15 @@ fn make_messages(router: &mut Router, out: &mut Vec<Routed>) {
 
 /// What dead letters may cost.
 #[derive(Debug)]
-pub(super) struct LetterLimits {
+pub(in crate::pipeline) struct LetterLimits {
     /// Longest value kept.
-    pub(super) keep_bytes: usize,
+    pub(in crate::pipeline) keep_bytes: usize,
     /// Values a second.
-    pub(super) flood: FloodLimit,
+    pub(in crate::pipeline) flood: FloodLimit,
     /// Bytes left out of values that were cut.
-    pub(super) cut_bytes: u64,
+    pub(in crate::pipeline) cut_bytes: u64,
     /// Letters without a value because of a flood.
-    pub(super) bodiless: u64,
+    pub(in crate::pipeline) bodiless: u64,
 }
 
 impl LetterLimits {

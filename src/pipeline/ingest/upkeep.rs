@@ -9,15 +9,15 @@ use super::{Failure, Ingest, session::InputState};
 use crate::{
     alert::SystemKind,
     event::{GroupBy, route::Routed},
-    metrics::{MatchMetrics, Part, RouteMetrics},
-    pipeline::{Shared, clock, system::Condition},
+    metrics::{MatchMetrics, Part, Role, RouteMetrics},
+    pipeline::{Shared, clock, outage::Outage, system::Condition},
     rules::Severity,
 };
 
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(1);
 /// Inputs at their end for this long get a time mark, and another one each time it passes (W6).
-pub(super) const MARK_AFTER: Duration = Duration::from_secs(10);
+pub(in crate::pipeline) const MARK_AFTER: Duration = Duration::from_secs(10);
 /// Scope of the dead-letter flood alert.
 const FLOOD_SCOPE: &str = "dead-letter";
 
@@ -34,6 +34,7 @@ pub(super) struct Upkeep {
     hold_fill: Part,
     cut_bytes: u64,
     bodiless: u64,
+    outage: Outage,
 }
 
 impl Upkeep {
@@ -50,6 +51,7 @@ impl Upkeep {
             hold_fill: metrics.queue_fill.part(&["hold"]),
             cut_bytes: 0,
             bodiless: 0,
+            outage: Outage::default(),
         }
     }
 
@@ -74,6 +76,7 @@ impl Ingest<'_> {
     /// One round, if it is due.
     pub(super) fn keep_up(&mut self) {
         if let Some(statistics) = self.member.take_statistics() {
+            self.shared.note_brokers(Role::Ingest, &statistics, &mut self.upkeep.outage);
             self.note_ends(&statistics);
         }
         if self.upkeep.round_at.elapsed() < EVERY && !self.shared.stopping() {
@@ -117,10 +120,12 @@ impl Ingest<'_> {
                 }
             }
         }
-        at_end.into_iter().for_each(|lane| self.lanes.merge.at_end(lane));
+        for lane in at_end {
+            self.lanes.merge.at_end(lane);
+        }
     }
 
-    fn publish_counts(&mut self) {
+    pub(super) fn publish_counts(&mut self) {
         self.inputs.iter_mut().for_each(InputState::publish);
         let stats = self.session.router().stats();
         for route in GroupBy::ALL {
@@ -179,7 +184,7 @@ impl Ingest<'_> {
 }
 
 /// A flood of dead letters began: from here on only headers are kept.
-pub(super) fn flood_begins(shared: &Shared) {
+pub(in crate::pipeline) fn flood_begins(shared: &Shared) {
     let limit = shared.config.dead_letter.bytes_per_second;
     info!(limit, "dead letters come faster than their limit");
     shared.publisher.raise(Condition {

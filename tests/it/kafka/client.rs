@@ -154,6 +154,27 @@ impl Client {
         }
     }
 
+    /// Deletes a topic and makes another under its name.
+    pub(crate) fn replace_topic(&self, name: &str, partitions: i32) {
+        let results = wait(self.admin().delete_topics(&[name], &AdminOptions::new()));
+        for result in results.expect("the broker takes the request") {
+            result.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
+        }
+        let deadline = Instant::now() + CALL_MAX;
+        while self.partitions(name) > 0 {
+            assert!(Instant::now() < deadline, "topic {name} does not go away");
+        }
+        self.create_topic(name, partitions, &[]);
+    }
+
+    /// Deletes all records of partition 0 before `offset`, as retention would.
+    pub(crate) fn delete_before(&self, topic: &str, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(offset)).expect("a valid offset");
+        let deleted = wait(self.admin().delete_records(&list, &AdminOptions::new()));
+        deleted.expect("the broker takes the request");
+    }
+
     /// The value of one config of a topic.
     pub(crate) fn topic_config(&self, topic: &str, key: &str) -> String {
         let resource = ResourceSpecifier::Topic(topic);

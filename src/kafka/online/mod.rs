@@ -1,0 +1,256 @@
+//! `check --online`: are the topics in order, what do the inputs hold, and which rules would see
+//! it. Reads the newest records of each input without a group, commits nothing, creates nothing.
+//!
+//! A rule that can never fire is the commonest blindness, so what matches nothing is said first.
+
+pub mod sample;
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
+use serde::Serialize;
+
+use self::sample::{InputReport, Sampler};
+use super::{
+    Error, client,
+    topics::{Cluster, Topics},
+};
+use crate::{
+    alert::text::{NAME_MAX, SENTENCE_MAX, shown},
+    config::{Config, Input},
+    event::{catalog::Catalog, identity::Identity},
+    rules::compile::compile,
+};
+
+/// Newest records read of each input, over all its partitions.
+pub const RECORDS: u32 = 100;
+/// How long reading one input may take.
+const READ_FOR: Duration = Duration::from_secs(10);
+/// How long one question to the broker may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Cluster id.
+    pub cluster: String,
+    /// What a run would refuse or what would go wrong in it; empty is fine.
+    pub faults: Vec<String>,
+    /// What is doubtful.
+    pub warnings: Vec<String>,
+    /// One for each input.
+    pub inputs: Vec<InputReport>,
+    /// Rules that no record matched.
+    pub silent_rules: Vec<String>,
+    /// Catalogue entries that described no object.
+    pub silent_catalog: Vec<String>,
+}
+
+impl Report {
+    /// True when a run would start and nothing is known to be wrong.
+    #[must_use]
+    pub fn is_fine(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+/// Asks the broker and reads samples.
+///
+/// # Errors
+/// The broker does not answer or a setting is wrong. Unfit topics are in the report.
+pub fn check(config: &Config) -> Result<Report, Error> {
+    let mut report = Report::default();
+    let topics = Topics::new(config)?;
+    let cluster = match topics.inspect() {
+        Ok(cluster) => cluster,
+        Err(Error::Topics { faults }) => {
+            report.faults = faults;
+            Cluster::default()
+        }
+        Err(cause) => return Err(cause),
+    };
+    report.cluster.clone_from(&cluster.id);
+    report.warnings.clone_from(&cluster.warnings);
+    check_keyed(config, &topics, &mut report);
+    let rules = compile(&config.rules);
+    let identity = Identity::new(&config.identity);
+    let catalog = Catalog::new(config.catalog.clone());
+    for input in &config.inputs {
+        let Some(partitions) = topics.partitions(&input.topic)? else { continue };
+        let mut sampler = Sampler::new(input, &identity, &catalog, &config.catalog, &rules);
+        read_newest(config, input, partitions, &mut sampler)?;
+        let mut found = sampler.finish();
+        found.partitions = partitions;
+        if found.records == 0 {
+            report.warnings.push(format!("input topic `{}` holds no records yet", input.topic));
+        }
+        report.inputs.push(found);
+    }
+    let read = report.inputs.iter().any(|input| input.events > 0);
+    let silent = |by: &dyn Fn(&InputReport) -> bool| read && !report.inputs.iter().any(by);
+    let ids = rules.rules.iter().map(|rule| &rule.id);
+    let silent_rules = ids.filter(|id| silent(&|input| input.matched.contains_key(*id)));
+    let globs = config.catalog.iter().map(|entry| &entry.object);
+    let silent_catalog = globs.filter(|glob| silent(&|input| input.catalog.contains_key(*glob)));
+    let (silent_rules, silent_catalog) =
+        (silent_rules.cloned().collect(), silent_catalog.cloned().collect());
+    report.silent_rules = silent_rules;
+    report.silent_catalog = silent_catalog;
+    Ok(report)
+}
+
+/// Where detect reads an input directly, its record times stand for broker time (W4).
+fn check_keyed(config: &Config, topics: &Topics<'_>, report: &mut Report) {
+    let keyed = config.inputs.iter().filter(|input| input.keyed);
+    let names: Vec<&str> = keyed.map(|input| input.topic.as_str()).collect();
+    let Ok(settings) = topics.settings(&names) else { return };
+    for (topic, settings) in settings {
+        let is = settings.get("message.timestamp.type").map_or("", String::as_str);
+        if is != "LogAppendTime" {
+            report.faults.push(format!(
+                "keyed input `{topic}` has message.timestamp.type={is}, but LogAppendTime is \
+                 needed: a source could move windows into the future\n  hint: kafka-configs.sh \
+                 --bootstrap-server {} --alter --entity-type topics --entity-name {topic} \
+                 --add-config message.timestamp.type=LogAppendTime",
+                config.kafka.bootstrap_servers
+            ));
+        }
+    }
+}
+
+/// Reads about [`RECORDS`] records, the newest of each partition.
+fn read_newest(
+    config: &Config,
+    input: &Input,
+    partitions: u32,
+    sampler: &mut Sampler<'_>,
+) -> Result<(), Error> {
+    // Assigning by hand needs a group's name, but joins none.
+    let group = format!("{}-check", config.kafka.group_id);
+    let failed = |cause| Error::Client { client: "check".to_owned(), cause };
+    let mut settings = client::consumer(&config.kafka, "check", &group);
+    settings.set("statistics.interval.ms", "0");
+    let consumer: BaseConsumer = settings.create().map_err(failed)?;
+    let each = i64::from(RECORDS.div_ceil(partitions.max(1)));
+    let mut list = TopicPartitionList::new();
+    let mut missing = 0;
+    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+        let (first, end) = consumer
+            .fetch_watermarks(&input.topic, partition, CALL_TIMEOUT)
+            .map_err(Error::call(format!("cannot read {}[{partition}]", input.topic)))?;
+        let start = first.max(end - each);
+        missing += end - start;
+        if start < end {
+            list.add_partition_offset(&input.topic, partition, Offset::Offset(start))
+                .map_err(Error::call("cannot start reading"))?;
+        }
+    }
+    if missing == 0 {
+        return Ok(());
+    }
+    consumer.assign(&list).map_err(Error::call("cannot start reading"))?;
+    let until = Instant::now() + READ_FOR;
+    // Control records of transactions count in offsets and never arrive; a quiet second ends it.
+    let mut quiet_since = Instant::now();
+    let mut any = false;
+    while missing > 0 && Instant::now() < until {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => {
+                sampler.read(record.payload());
+                missing -= 1;
+                any = true;
+                quiet_since = Instant::now();
+            }
+            Some(Err(cause)) => {
+                return Err(Error::call(format!("cannot read `{}`", input.topic))(cause));
+            }
+            None if any && quiet_since.elapsed() > Duration::from_secs(1) => break,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "cluster {}", if self.cluster.is_empty() { "?" } else { &self.cluster })?;
+        for fault in &self.faults {
+            writeln!(f, "fault: {fault}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        for rule in &self.silent_rules {
+            writeln!(f, "warning: rule `{rule}` matches none of the records read")?;
+        }
+        for entry in &self.silent_catalog {
+            writeln!(f, "warning: catalogue entry `{entry}` describes no object that was read")?;
+        }
+        for input in &self.inputs {
+            write_input(f, input)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_input(f: &mut fmt::Formatter<'_>, input: &InputReport) -> fmt::Result {
+    writeln!(
+        f,
+        "\n{} ({}, {} partitions): {} records, {} events",
+        shown(&input.topic, NAME_MAX),
+        input.format,
+        input.partitions,
+        input.records,
+        input.events
+    )?;
+    for (reason, count) in &input.ignored {
+        writeln!(f, "  ignored {count}: {reason}")?;
+    }
+    for (reason, (count, message)) in &input.refused {
+        writeln!(f, "  refused {count}: {reason}: {}", shown(message, SENTENCE_MAX))?;
+    }
+    if input.without_rows > 0 {
+        writeln!(f, "  {} of {} events have no record count", input.without_rows, input.events)?;
+    }
+    list(f, "principals", input.principals.iter())?;
+    list(f, "labels", input.labels.iter())?;
+    for (object, labels) in &input.objects {
+        writeln!(f, "  object {} [{}]", shown(object, NAME_MAX), labels.join(", "))?;
+    }
+    for example in &input.examples {
+        let rows = example.rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
+        let written = if example.written == example.principal {
+            String::new()
+        } else {
+            format!(" (written {})", shown(&example.written, NAME_MAX))
+        };
+        writeln!(
+            f,
+            "  event: {}{written} read {rows} rows of {}",
+            shown(&example.principal, NAME_MAX),
+            shown(&example.objects.join(", "), SENTENCE_MAX)
+        )?;
+    }
+    for (rule, count) in &input.matched {
+        writeln!(f, "  rule {rule} counts {count} of {} events", input.events)?;
+    }
+    Ok(())
+}
+
+fn list<'a>(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    names: impl ExactSizeIterator<Item = &'a String>,
+) -> fmt::Result {
+    if names.len() == 0 {
+        return Ok(());
+    }
+    let names: Vec<String> = names.map(|name| shown(name, NAME_MAX)).collect();
+    writeln!(f, "  {what}: {}", names.join(", "))
+}

@@ -1,0 +1,251 @@
+//! A keyed input (DESIGN 4): detect reads a canonical topic itself, one hop less. The way of a
+//! record is that of ingest, into a router with one partition, and its rows go straight to the
+//! engine of the record's own partition.
+//!
+//! - W4 holds as with the events topic: rows are applied together only if they have the same
+//!   broker time, so what is counted does not depend on how fast records come.
+//! - A record with a dead letter is committed only once the letter is acknowledged. A restart
+//!   reads everything again, but writes letters only from the committed offset on.
+//! - A principal on two partitions would be split over two engines: that is alarmed on.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    alert::SystemKind,
+    config::Input,
+    event::{
+        GroupBy,
+        batch::{Batch, SourcePartition},
+    },
+    kafka::Error,
+    pipeline::{
+        Shared,
+        clock::Monotonic,
+        ingest::{
+            dead_letter::FloodLimit,
+            flood_begins,
+            merge::LaneId,
+            output::{Failure, Output},
+            session::{InputState, LetterLimits, Record, Session},
+        },
+        system::Condition,
+    },
+    rules::Severity,
+    units::EventTime,
+};
+
+/// Principals whose partition is remembered; beyond it new ones are not checked.
+pub const SEEN_MAX: usize = 4_000_000;
+
+/// What a record has besides its value.
+#[derive(Debug, Default)]
+pub struct Envelope {
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its own headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// It has no value at all.
+    pub null: bool,
+}
+
+/// Which partition each principal was seen on, over all workers of this process. Looked at once a
+/// batch, never on the way of a row.
+#[derive(Debug, Default)]
+pub struct Seen(Mutex<HashMap<u64, i32>>);
+
+impl Seen {
+    /// A principal of `batch` that was seen on another partition before, and on which.
+    fn elsewhere(&self, batch: &Batch, partition: i32) -> Option<(usize, i32)> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        for row in 0..batch.len() {
+            let hash = batch.key_hash(row).0;
+            let full = seen.len() >= SEEN_MAX;
+            match seen.get(&hash) {
+                Some(&known) if known != partition => found = Some((row, known)),
+                Some(_) => {}
+                None if full => {}
+                None => {
+                    seen.insert(hash, partition);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// One worker's part in reading a keyed input.
+pub(super) struct Keyed {
+    shared: Arc<Shared>,
+    topic_id: String,
+    input: InputState,
+    output: Output,
+    limits: LetterLimits,
+    seen: Arc<Seen>,
+    clock: Monotonic,
+    /// Next offsets by lane, over the partitions of this worker.
+    positions: BTreeMap<LaneId, i64>,
+}
+
+/// One assignment of a partition of a keyed input.
+pub(super) struct Reader {
+    lane: LaneId,
+    partition: i32,
+    session: Session,
+    /// Before it, letters were written by an earlier process.
+    letters_from: i64,
+    /// Broker time of the rows that wait to be applied.
+    broker_time: Option<EventTime>,
+}
+
+impl Reader {
+    /// A time mark: the partition has been at its end until `at` (W6).
+    pub(super) fn mark(&self, at: EventTime) -> Option<Batch> {
+        let marks = self.session.mark(at, std::iter::once(self.lane));
+        Batch::decode(&marks.first()?.payload).ok()
+    }
+}
+
+impl Keyed {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        input: &Input,
+        topic_id: &str,
+        seen: Arc<Seen>,
+    ) -> Result<Self, Error> {
+        let config = &shared.config.dead_letter;
+        Ok(Self {
+            shared: Arc::clone(shared),
+            topic_id: topic_id.to_owned(),
+            input: InputState::new(input.clone(), shared),
+            output: Output::new(shared)?,
+            limits: LetterLimits {
+                keep_bytes: config.max_bytes,
+                flood: FloodLimit::new(config.bytes_per_second, 0),
+                cut_bytes: 0,
+                bodiless: 0,
+            },
+            seen,
+            clock: Monotonic::start(),
+            positions: BTreeMap::new(),
+        })
+    }
+
+    /// Begins to read an assignment.
+    pub(super) fn open(&mut self, partition: i32, epoch: u64, letters_from: i64) -> Reader {
+        let mut session = Session::new(&self.shared, vec![GroupBy::PrincipalId], 1);
+        let lane = LaneId(epoch);
+        session.add_source(
+            lane,
+            &SourcePartition {
+                cluster: self.shared.cluster.id.clone(),
+                topic: self.shared.config.inputs[0].topic.clone(),
+                topic_id: self.topic_id.clone(),
+                partition,
+            },
+        );
+        Reader { lane, partition, session, letters_from, broker_time: None }
+    }
+
+    /// Forgets an assignment.
+    pub(super) fn close(&mut self, reader: &Reader) {
+        self.positions.remove(&reader.lane);
+    }
+
+    /// Decodes a record. Returns what must be applied first, because its broker time differs.
+    pub(super) fn take(
+        &mut self,
+        reader: &mut Reader,
+        offset: i64,
+        broker_time: EventTime,
+        payload: &[u8],
+        envelope: &Envelope,
+    ) -> Vec<(Batch, EventTime)> {
+        let differs = reader.broker_time.is_some_and(|waiting| waiting != broker_time);
+        let due = if differs || reader.session.is_full() { self.flush(reader) } else { Vec::new() };
+        let headers = envelope.headers.iter();
+        let record = Record {
+            partition: reader.partition,
+            offset,
+            key: envelope.key.as_deref(),
+            payload: (!envelope.null).then_some(payload),
+            headers: headers.map(|(name, value)| (name.as_str(), value.as_slice())).collect(),
+            timestamp_ms: Some(broker_time.millis()),
+        };
+        let now_ms = self.clock.ms();
+        let taken =
+            reader.session.take(reader.lane, &mut self.input, &record, &mut self.limits, now_ms);
+        if offset < reader.letters_from {
+            reader.session.discard_letters();
+        } else if taken.flood {
+            flood_begins(&self.shared);
+        }
+        reader.broker_time = Some(broker_time);
+        self.positions.insert(reader.lane, offset + 1);
+        due
+    }
+
+    /// What waits to be applied; its dead letters are on their way when this returns.
+    pub(super) fn flush(&mut self, reader: &mut Reader) -> Vec<(Batch, EventTime)> {
+        let Some(broker_time) = reader.broker_time.take() else { return Vec::new() };
+        let (events, letters) = reader.session.flush();
+        self.input.publish();
+        if let Err(failure) = self.output.flush(self.positions.clone(), Vec::new(), letters) {
+            self.fail(&failure);
+        }
+        let mut batches = Vec::with_capacity(events.len());
+        for routed in &events {
+            let batch = Batch::decode(&routed.payload).expect("a router's own message is whole");
+            if let Some((row, other)) = self.seen.elsewhere(&batch, reader.partition) {
+                self.miskeyed(batch.key(row), reader.partition, other);
+            }
+            batches.push((batch, broker_time));
+        }
+        batches
+    }
+
+    /// Serves acknowledgements of letters; returns offsets that have become safe to commit.
+    pub(super) fn serve(&mut self) -> Option<BTreeMap<LaneId, i64>> {
+        if let Err(failure) = self.output.serve(Duration::ZERO, &self.shared) {
+            self.fail(&failure);
+        }
+        self.output.safe()
+    }
+
+    /// Waits for letters under way; false when the deadline came first.
+    pub(super) fn drain(&mut self, deadline: Instant) -> bool {
+        self.output.drain(deadline, &self.shared, |_| {}).unwrap_or(false)
+    }
+
+    /// Engines cannot go back, so a letter that cannot be written ends the process; the next one
+    /// reads the record again.
+    fn fail(&self, failure: &Failure) {
+        self.shared
+            .fail(format!("a dead letter of a keyed input cannot be written: {}", failure.0));
+    }
+
+    fn miskeyed(&self, principal: &str, partition: i32, other: i32) {
+        let topic = &self.shared.config.inputs[0].topic;
+        let mut principal = principal.to_owned();
+        principal.truncate(principal.floor_char_boundary(256));
+        self.shared.publisher.raise(Condition {
+            kind: SystemKind::MiskeyedInput,
+            scope: topic.clone(),
+            severity: Severity::High,
+            message: format!(
+                "a principal of the keyed input {topic} was read on partitions {other} and \
+                 {partition}, so its counts are split; key the topic by canonical principal or \
+                 remove `keyed: true`"
+            ),
+            details: vec![
+                ("principal", principal),
+                ("partition", partition.to_string()),
+                ("other_partition", other.to_string()),
+            ],
+        });
+    }
+}
