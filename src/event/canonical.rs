@@ -156,14 +156,10 @@ struct ObjectItem<'a> {
 
 impl<'a> ObjectItem<'a> {
     fn named(self) -> Result<Object<'a>, DecodeError> {
-        let name = self.name.ok_or(DecodeError::Missing {
-            field: "objects[].name",
-            expected: "an object is its full name, or has a `name`",
-        })?;
         Ok(Object {
             database: self.database,
             schema: self.schema,
-            name,
+            name: self.name.ok_or(draft::NAMELESS)?,
             full: self.full,
             labels: self.labels.unwrap_or_default(),
             row_count: self.row_count,

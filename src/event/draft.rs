@@ -183,6 +183,12 @@ pub(super) fn count(number: i128, field: &'static str) -> Result<Option<u64>, De
     u64::try_from(number).map(Some).map_err(|_| invalid(field, &number.to_string(), COUNT))
 }
 
+/// An object that cannot be named.
+pub(super) const NAMELESS: DecodeError = DecodeError::Missing {
+    field: "objects[].name",
+    expected: "an object is its full name, or has a `name`",
+};
+
 /// What a count should have been.
 pub(super) const COUNT: &str = "a whole number from 0 to 18446744073709551615, or null";
 

@@ -95,6 +95,9 @@ fn arb_counts() -> impl Strategy<Value = (Option<u64>, RowsQuality)> {
     ]
 }
 
+const DESTINATIONS: [Destination; 4] =
+    [Destination::Client, Destination::Table, Destination::File, Destination::Unknown];
+
 prop_compose! {
     /// Any event that a record can mean.
     pub(super) fn arb_event()(
@@ -112,7 +115,6 @@ prop_compose! {
         for (at, object) in objects.iter_mut().enumerate() {
             object.name = format!("{}{at}", object.name).into();
         }
-        use Destination::{Client, File, Table, Unknown};
         Event {
             event_id: event_id.map(Into::into),
             event_time: EventTime::from_millis(millis),
@@ -124,7 +126,7 @@ prop_compose! {
             },
             objects: objects.into(),
             operation: operation.map(Into::into),
-            destination: [Client, Table, File, Unknown][destination],
+            destination: DESTINATIONS[destination],
             rows,
             rows_quality,
             rows_written,
