@@ -146,7 +146,7 @@ fn a_flood_at_the_ceiling_allocates_nothing_once_the_sketch_is_there() {
 /// A rule of which every key with 250 rows is near the limit and none above it.
 fn rule() -> WrittenRule {
     let limit = |span_s| WrittenLimit {
-        window: WindowSpan::from_secs(span_s).unwrap(),
+        window: WindowSpan::from_secs(span_s).expect("a window"),
         above: 1_000_000,
         severity: None,
     };
@@ -175,7 +175,7 @@ fn router() -> Router {
 /// An event of one of a hundred principals; every tenth of them reads enough to be near the limit.
 fn json(n: u64) -> String {
     let who = n % 100;
-    let rows = if who % 10 == 0 { 300_000 / 64 } else { 1 };
+    let rows = if who.is_multiple_of(10) { 300_000 / 64 } else { 1 };
     format!(
         r#"{{"event_id":"e-{n:09}","event_time":"2026-01-01T00:00:00.000Z","principal":{{"id":"User-{who:05}","groups":["support"]}},"source":{{"kind":"postgresql"}},"objects":[{{"schema":"public","name":"customers"}}],"rows":{rows},"client":{{"address":"127.0.0.{who}"}},"query":{{"id":"q-{n:09}"}}}}"#
     )
@@ -185,15 +185,15 @@ fn json(n: u64) -> String {
 fn route(router: &mut Router, decoder: &mut CanonicalDecoder, records: &[String], from: u64) {
     let source = router.source(&SourcePartition::default());
     for (offset, record) in (from..).zip(records) {
-        let offset = Offset(i64::try_from(offset).unwrap());
-        let decoded =
+        let offset = Offset(i64::try_from(offset).expect("small"));
+        let whole =
             decoder.decode(record.as_bytes(), &SourceDefaults::default(), &mut |row, outcome| {
                 match outcome {
                     Outcome::Event(event) => router.push(source, offset, row, event),
                     other => panic!("{other:?}"),
                 }
             });
-        decoded.unwrap();
+        whole.expect("a record");
     }
 }
 

@@ -28,7 +28,7 @@ use events::Shape;
 use kafka::{Client, Compression};
 use process::Guarded;
 
-const WAIT_MAX: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_mins(5);
 const PARTITIONS: i32 = 2;
 
 /// What one run cost.
@@ -96,8 +96,10 @@ fn detect(client: &Client, topic: &str, format: &str, events: u64) -> Cost {
     let began = Instant::now();
     let mut program = start(dir.path());
     let pid = program.child_mut().id().to_string();
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let wanted = events as f64;
     let mut counted = 0.0;
-    while counted < events as f64 {
+    while counted < wanted {
         assert!(began.elapsed() < WAIT_MAX, "{counted} of {events} events counted");
         if let Some(status) = program.try_wait() {
             let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::Field;
 
 const MINIMAL: &str = "\
 kafka: {bootstrap_servers: '127.0.0.1:9092'}
@@ -27,7 +28,7 @@ fn faults_with(line: &str) -> Vec<String> {
 fn minimal_with(line: &str) -> String {
     let key = line.split(':').next().unwrap();
     let kept = MINIMAL.lines().filter(|old| !old.starts_with(&format!("{key}:")));
-    kept.chain([line]).map(|line| format!("{line}\n")).collect()
+    kept.chain([line]).flat_map(|text| [text, "\n"]).collect()
 }
 
 fn warnings_with(line: &str) -> Vec<String> {
@@ -333,7 +334,6 @@ rules:
     assert_eq!(config.identity.qualify_by.len(), 2);
     let rule = &config.rules[0];
     let key = |field, globs: &[&str]| (field, globs.iter().map(ToString::to_string).collect());
-    use crate::rules::Field;
     let wanted: Vec<(Field, Vec<String>)> = vec![
         key(Field::ObjectLabels, &["pii"]),
         key(Field::Operation, &["select", "copy"]),
@@ -528,7 +528,7 @@ fn files_are_bounded_and_must_be_text() {
 
 #[test]
 fn a_report_is_bounded() {
-    let keys: String = (0..150).map(|number| format!("key{number}: 1\n")).collect();
+    let keys = (0..150).map(|number| format!("key{number}: 1\n")).collect::<Vec<_>>().concat();
     let report = load_text(&format!("{MINIMAL}{keys}")).unwrap_err().to_string();
     assert!(report.starts_with("exfilwatch.yaml: 150 problems\n"));
     assert!(report.ends_with("\n  and 50 more"));

@@ -356,7 +356,7 @@ mod tests {
         for level in 1..9 {
             let last = level - 1;
             let aliases = vec![format!("*a{last}"); 9].join(",");
-            bomb += &format!("a{level}: &a{level} [{aliases}]\n");
+            bomb.extend([&*format!("a{level}: &a{level} [{aliases}]\n")]);
         }
         assert!(fault(&bomb).ends_with("more than 100000 values, aliases expanded"));
     }

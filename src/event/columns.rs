@@ -257,10 +257,9 @@ impl<'b> Times<'b> {
         // A u64 beyond i64 becomes null in the cast, which would say that the time is missing.
         let nulls = found.nulls();
         let values = values.as_primitive::<Int64Type>();
-        let values = ScalarBuffer::from_iter(
-            (0..values.len())
-                .map(|row| if values.is_null(row) { i64::MAX } else { values.value(row) }),
-        );
+        let values: ScalarBuffer<i64> = (0..values.len())
+            .map(|row| if values.is_null(row) { i64::MAX } else { values.value(row) })
+            .collect();
         Ok(Self::Millis { field, nulls, values, per })
     }
 

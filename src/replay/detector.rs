@@ -73,12 +73,12 @@ impl Detector {
         inputs: &[String],
     ) -> Self {
         let partitions = config.kafka.create_topics.map_or(PARTITIONS, |shape| shape.partitions);
-        let mut routes = rules.routes();
-        if !routes.contains(&GroupBy::PrincipalId) {
-            routes.insert(0, GroupBy::PrincipalId);
+        let mut group_bys = rules.routes();
+        if !group_bys.contains(&GroupBy::PrincipalId) {
+            group_bys.insert(0, GroupBy::PrincipalId);
         }
         let mut router = Router::new(RouterSpec {
-            routes,
+            routes: group_bys,
             partitions,
             seed: SEED,
             identity: Identity::new(&config.identity),

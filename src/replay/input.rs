@@ -108,7 +108,7 @@ fn defaults(format: Format, configured: &[config::Input]) -> SourceDefaults {
 pub(super) fn total_bytes(inputs: &[PathBuf]) -> Option<u64> {
     let length = |path: &PathBuf| {
         let metadata = std::fs::metadata(path).ok()?;
-        metadata.is_file().then(|| metadata.len())
+        metadata.is_file().then_some(metadata.len())
     };
     inputs.iter().map(length).sum()
 }

@@ -6,7 +6,7 @@ use crate::{
     findings::Finding,
     kafka::{self, Compression, Message, Record},
     service::{Service, Setup},
-    steps::{SOON, all_counted, events_read, one_input},
+    steps::{SOON, all_counted, all_read, one_input},
 };
 
 /// `exfilwatch_events_read_total` by outcome.
@@ -69,6 +69,7 @@ fn poison_is_kept_as_it_was_and_the_records_around_it_are_counted() {
         assert!(!header(letter, "exfilwatch-message").is_empty());
         assert_eq!(letter.header("exfilwatch-length"), None, "nothing was cut");
     }
+    all_read(&[&service], 2 * poison.len() + 1);
     assert_eq!(outcome(&service, "dead_letter"), i64::try_from(poison.len()).unwrap());
     assert!(service.stop().success());
     let committed = kafka.committed(&setup.group("ingest"), &topic);
@@ -84,7 +85,7 @@ fn records_without_a_value_are_ignored_and_counted() {
     kafka.produce(&topic, Compression::None, messages);
     let service = setup.run(&one_input(&topic));
     all_counted(&[&service], 2);
-    service.until("four events read", SOON, || events_read(&service) == 4);
+    all_read(&[&service], 4);
     assert_eq!(outcome(&service, "forwarded"), 2);
     let labels = [("outcome", "ignored"), ("reason", "null_value")];
     assert_eq!(service.metrics().sum("exfilwatch_events_read_total", &labels), 2);
@@ -163,6 +164,6 @@ fn one_bad_row_of_a_batch_does_not_hide_its_neighbours() {
     assert_eq!(header(of_row, "exfilwatch-rows"), "1");
     assert_eq!(header(of_row, "exfilwatch-reason"), "invalid_field");
     // Nine rows, the bad one, and the record that cannot be read at all.
-    assert_eq!(events_read(&service), 11);
+    all_read(&[&service], 11);
     assert_eq!(outcome(&service, "dead_letter"), 2);
 }

@@ -7,7 +7,7 @@ use crate::{
     findings::{Finding, OPEN, RULE, openings},
     kafka::{self, Compression},
     service::Setup,
-    steps::{SOON, all_counted, applied, events_read, one_input, produce},
+    steps::{SOON, all_counted, all_read, applied, one_input, produce},
 };
 
 /// Reads of one principal that end at `total` records, one record each.
@@ -49,7 +49,7 @@ fn a_stopped_and_restarted_process_goes_on_where_it_was() {
     let second = setup.run(&lines);
     // Detect has read everything again, ingest only what was new.
     all_counted(&[&second], 500);
-    assert_eq!(events_read(&second), 200);
+    all_read(&[&second], 200);
     // 500 is no more than the limit: an event counted twice would have crossed it.
     let mut reader = setup.reader("alerts");
     assert_eq!(Finding::all(reader.during(Duration::from_millis(500)), RULE), []);

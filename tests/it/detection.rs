@@ -10,7 +10,7 @@ use crate::{
     findings::{CLOSE, Finding, OPEN, RULE, UPDATE, openings},
     kafka::{self, Compression},
     service::{RULES, Service, Setup},
-    steps::{SOON, all_counted, applied, events_read, one_input, produce},
+    steps::{SOON, all_counted, all_read, applied, events_read, one_input, produce},
 };
 
 /// The offline fold's answer: principals above 500, which is the lowest limit of the rule.
@@ -42,7 +42,7 @@ fn a_theft_spread_over_three_formats_and_many_partitions_is_found_and_nothing_el
   - {{topic: {columns}, format: arrow}}"
     ));
     all_counted(&[&service], reads.len());
-    assert_eq!(events_read(&service), i64::try_from(reads.len()).unwrap());
+    all_read(&[&service], reads.len());
     let mut reader = setup.reader("alerts");
     let records = reader.until("an alert of the theft", SOON, |seen| !openings(seen).is_empty());
     let found = openings(records);
@@ -94,6 +94,7 @@ fn two_members_share_the_partitions_and_count_every_event_once() {
     reads.extend(theft("insider", 100, end));
     produce(&kafka, &topic, &reads);
     all_counted(&[&one, &two], reads.len());
+    all_read(&[&one, &two], reads.len());
     for service in [&one, &two] {
         assert!(events_read(service) > 0, "each member reads");
         assert!(applied(service) > 0, "each member counts");
@@ -118,7 +119,7 @@ fn roles_in_processes_of_their_own_find_the_same() {
     all_counted(&[&detect], reads.len());
     assert_eq!(events_read(&detect), 0);
     assert_eq!(applied(&ingest), 0);
-    assert_eq!(events_read(&ingest), i64::try_from(reads.len()).unwrap());
+    all_read(&[&ingest], reads.len());
     let mut reader = setup.reader("alerts");
     let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
     assert_eq!(openings(records)["insider"].counts(500), (504, 504));

@@ -137,7 +137,8 @@ fn topics_it_creates_have_the_shape_their_use_demands() {
 fn an_events_topic_without_log_append_time_is_pointed_out() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "stamps");
-    kafka.create_topic(&setup.topic("events"), 2, &[]);
+    let large = [("max.message.bytes", "9000000")];
+    kafka.create_topic(&setup.topic("events"), 2, &large);
     kafka.create_topic(&setup.topic("state"), 2, &[("cleanup.policy", "compact")]);
     let topic = setup.input("json", 1);
     let service = setup.start(&one_input(&topic));

@@ -35,10 +35,20 @@ pub(crate) fn all_counted(services: &[&Service], rows: usize) {
     }
 }
 
+/// Waits until `services` together have read `events` events from the inputs, and no more.
+pub(crate) fn all_read(services: &[&Service], events: usize) {
+    let events = i64::try_from(events).unwrap();
+    let sum = || services.iter().map(|service| events_read(service)).sum::<i64>();
+    services[0].until("all events read", SOON, || sum() >= events);
+    assert_eq!(sum(), events, "events read");
+}
+
+/// The configuration of one canonical input.
 pub(crate) fn one_input(topic: &str) -> String {
     format!("inputs:\n  - topic: {topic}\n")
 }
 
+/// Produces canonical records with null keys, over every partition of the topic in turn.
 pub(crate) fn produce(kafka: &Client, topic: &str, reads: &[Read]) {
     let partitions = i32::try_from(kafka.partitions(topic)).unwrap();
     let messages = spread(reads.iter().map(Read::canonical), partitions);
