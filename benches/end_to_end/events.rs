@@ -48,11 +48,23 @@ impl Shape {
         (0..events).map(move |n| {
             let (principal, at) = (self.principal(n), Self::time_ms(n, events));
             let text = format!(
-                r#"{{"event_id":"20260302_090000_{n:08}_bench","event_time":{at},"principal":{{"id":"user-{principal:07}","type":"user","groups":["support-l1","emea"],"tenant":"acme"}},"source":{{"kind":"postgresql","instance":"crm-db-1","database":"crm"}},"objects":[{{"schema":"public","name":"customers","labels":["pii"],"row_count":12000000}}],"operation":"select","destination":"client","rows":{rows},"rows_quality":"exact","bytes":{bytes},"client":{{"address":"127.0.{a}.{b}","application":"support-console"}},"query":{{"id":"q-{n:010}","fingerprint":"a9f0c3d1"}},"success":true}}"#,
+                concat!(
+    r#"{{"event_id":"20260302_090000_{n:08}_bench","event_time":{at},"#,
+    r#""principal":{{"id":"user-{principal:07}","type":"user","groups":["support-l1","#,
+    r#""emea"],"tenant":"acme"}},"source":{{"kind":"postgresql","instance":"crm-db-1","#,
+    r#""database":"crm"}},"objects":[{{"schema":"public","name":"customers","#,
+    r#""labels":["pii"],"row_count":12000000}}],"operation":"select","#,
+    r#""destination":"client","rows":{rows},"rows_quality":"exact","bytes":{bytes},"#,
+    r#""client":{{"address":"127.0.{a}.{b}","application":"support-console"}},"#,
+    r#""query":{{"id":"q-{n:010}","fingerprint":"a9f0c3d1"}},"success":true}}"#,
+),
                 rows = n % 9 + 1,
                 bytes = 400 * (n % 9 + 1),
                 a = n % 16,
                 b = n % 250,
+                n = n,
+                at = at,
+                principal = principal,
             );
             Message::new(text).to(i32::try_from(n % 2).unwrap())
         })

@@ -1,7 +1,7 @@
 //! Events per core-second of the real program on a real Apache Kafka.
 //!
-//! `cargo bench --bench end_to_end` writes one topic for each format (2 partitions, lz4, null keys),
-//! reads it once with a plain consumer that does nothing (the baseline), then with the program in
+//! `cargo bench --bench end_to_end` writes one topic for each format (2 partitions, lz4, null
+//! keys), reads it once with a plain consumer that does nothing (the baseline), then with the program in
 //! both roles, and prints events divided by CPU seconds (user and system) of the whole process.
 //! `EXFILWATCH_BENCH_EVENTS` and `EXFILWATCH_BENCH_PRINCIPALS` change the size.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
@@ -132,8 +132,10 @@ fn start(dir: &Path) -> Guarded {
 fn config(client: &Client, topic: &str, format: &str, prefix: &str, port: u16) -> String {
     format!(
         "kafka:\n  bootstrap_servers: \"{}\"\n  group_id: {prefix}\n  create_topics: {{partitions: 2, replication: 1}}\n\
-         topics: {{events: {prefix}.events, state: {prefix}.state, alerts: {prefix}.alerts, dead_letter: {prefix}.dead}}\n\
-         inputs:\n  - {{topic: {topic}, format: {format}}}\nhttp: {{listen: \"127.0.0.1:{port}\"}}\nrules:\n\
+         topics: {{events: {prefix}.events, state: {prefix}.state, alerts: {prefix}.alerts,\n\
+         \x20 dead_letter: {prefix}.dead}}\n\
+         inputs:\n  - {{topic: {topic}, format: {format}}}\n\
+         http: {{listen: \"127.0.0.1:{port}\"}}\nrules:\n\
          \x20 - id: bench\n    measure: rows\n    limits:\n      - {{window: 1m, above: 100000}}\n\
          \x20     - {{window: 1h, above: 200000}}\n      - {{window: 24h, above: 500000}}\n\
          \x20     - {{window: 30d, above: 1000000}}\n",

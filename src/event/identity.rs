@@ -98,7 +98,7 @@ impl Identity {
         }
     }
 
-    /// The canonical principal, written into `scratch`, which is cleared first and keeps its memory.
+    /// The canonical principal, written into `scratch`, which is cleared first and stays allocated.
     ///
     /// Aliases are looked up before the domain is stripped and, where that finds none, after. A
     /// qualifier that the record does not have is empty: `/jdoe` is nobody's `jdoe` in particular.
@@ -211,8 +211,8 @@ fn push_unicode_folded(name: &str, out: &mut String) {
     out.push_str(composed.trim());
 }
 
-/// Unicode's `Default_Ignorable_Code_Point`: what is not shown even where no font has it (zero-width
-/// joiners, soft hyphens, bidi controls, variation selectors, fillers, tags).
+/// Unicode's `Default_Ignorable_Code_Point`: what is not shown even where no font has it
+/// (zero-width joiners, soft hyphens, bidi controls, variation selectors, fillers, tags).
 const fn is_default_ignorable(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'

@@ -5,8 +5,8 @@
 //! arrays, validating them, and only of the columns that are wanted.
 //!
 //! arrow itself panics on some malformed metadata (a buffer outside its message, a union's length).
-//! The look-over refuses what is known; a panic that remains is caught here, as the last resort, and
-//! becomes a refusal like any other. Nothing is shared across it: the arrays are dropped with it.
+//! The look-over refuses what is known; a panic that remains is caught here, as the last resort,
+//! and becomes a refusal like any other. Nothing is shared across it: the arrays are dropped with it.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -39,7 +39,7 @@ pub(super) fn event<T>(format: Format, payload: &[u8], see: impl Fn(&Event<'_>) 
         other => panic!("no event: {other:?}"),
     };
     assert_eq!(decode(format, payload, &mut one), Ok(1));
-    seen.unwrap()
+    seen.expect("the one event")
 }
 
 /// Why `payload`, or its one row, was refused.

@@ -7,8 +7,8 @@
 //!
 //! - The read is charged to whom Trino authenticated (`principal`), else to who the session began
 //!   as (`originalUser`), else to `user`; an event with none of them is refused.
-//! - `outputRows` went to the client. What was written (`writtenRows`) or scanned did not. An INSERT
-//!   delivers one row, its own count, and has the destination `table`.
+//! - `outputRows` went to the client. What was written (`writtenRows`) or scanned did not. An
+//!   INSERT delivers one row, its own count, and has the destination `table`.
 //! - The instance is the configured one, else Trino's `environment`, which outlives a coordinator's
 //!   address.
 //! - A retried HTTP post repeats its `queryId`; it is kept as the event's id, not compared here.
@@ -542,7 +542,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_damaged_record_has_an_outcome(
-            record in mutated(prop::sample::select(vec![SELECT, INSERT, FAILED, SPLIT]).prop_map(Vec::from)),
+            record in mutated(
+                prop::sample::select(vec![SELECT, INSERT, FAILED, SPLIT]).prop_map(Vec::from)
+            ),
         ) {
             let _ = decode(Format::Trino, &record, &mut |_| ());
         }

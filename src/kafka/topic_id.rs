@@ -2,7 +2,8 @@
 //!
 //! Without it, rows of the new topic would look like rows that were counted already. rust-rdkafka
 //! has no safe call for it, so this file talks to librdkafka itself: one question, one answer,
-//! nothing kept; `tests/it` holds it, for the embedded broker does not answer. Never here: a decision about what an unknown id means.
+//! nothing kept; `tests/it` holds it, for the embedded broker does not answer.
+//! Never here: a decision about what an unknown id means.
 #![expect(unsafe_code, reason = "rust-rdkafka does not wrap DescribeTopics")]
 
 use std::{

@@ -3,7 +3,8 @@
 //! A full segment splits in two by the next bit of the hash, so that no insert ever stalls longer
 //! than one segment takes, and growth never needs the table twice. An entry holds 32 bits of the
 //! hash beside the slot number: enough to probe, split and remove without touching a slot.
-//! Never here: keys as identity. Two keys may share the 32 bits; the caller compares the slots' keys.
+//! Never here: keys as identity. Two keys may share the 32 bits; the caller compares
+//! the slots' keys.
 
 use super::budget::{Budget, Share};
 use super::prefetch::prefetch;
@@ -320,7 +321,8 @@ mod tests {
         fn removal_keeps_every_other_key_in_reach(
             steps in prop::collection::vec((0u32..60, any::<bool>()), 1..400)
         ) {
-            let keys: Vec<u64> = (0..60u64).map(|n| ((508 + n % 6) % 512) << 23 | n << FIRST_DEPTH).collect();
+            let key = |n: u64| ((508 + n % 6) % 512) << 23 | n << FIRST_DEPTH;
+            let keys: Vec<u64> = (0..60).map(key).collect();
             let (mut index, mut budget) = (Index::new(), Budget::new(1 << 30));
             let mut expected = HashMap::new();
             for (n, add) in steps {

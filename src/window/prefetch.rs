@@ -1,4 +1,4 @@
-//! Asking the processor for a cache line ahead of its use; elsewhere than on x86-64 it does nothing.
+//! Asking the processor for a cache line ahead of its use; does nothing but on x86-64.
 
 /// Starts loading the cache line of `target` and returns at once.
 #[cfg(target_arch = "x86_64")]

@@ -114,8 +114,8 @@ impl Table {
 
     /// The key's bounds at its newest tick.
     ///
-    /// A key without a slot has bounds only while there is a sketch, and then those of all keys that
-    /// share its cells, over all that these hold; `None` if that is nothing.
+    /// A key without a slot has bounds only while there is a sketch, and then those of all keys
+    /// that share its cells, over all that these hold; `None` if that is nothing.
     #[must_use]
     pub fn read(&self, key: KeyHash) -> Option<Reading> {
         self.read_at(key, Tick(0))
