@@ -107,7 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let out = &mut io::stdout().lock();
     match args.command {
         Command::Run(args) => run::run(&args),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(args, out),
         Command::Check(args) => check::run(&args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Rules(Rules::Lint(args)) => lint::run(&args, out),

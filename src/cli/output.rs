@@ -5,19 +5,10 @@ use std::{
     io::{self, IsTerminal as _, Write},
 };
 
-use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::config::Fault;
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Lines for people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
+pub use crate::replay::Output;
 
 /// The argument that every command with output has.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -28,6 +19,11 @@ pub(super) struct OutputArg {
 }
 
 impl OutputArg {
+    /// What was asked for, if anything was.
+    pub(super) const fn asked(self) -> Option<Output> {
+        self.output
+    }
+
     /// What was asked for, or what suits stdout.
     pub(super) fn choose(self) -> Output {
         let fitting = if io::stdout().is_terminal() { Output::Human } else { Output::Json };

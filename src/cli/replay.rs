@@ -8,7 +8,7 @@ use std::{
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use super::Outcome;
-use super::output::{self, OutputArg};
+use super::output::OutputArg;
 use crate::{
     config::Config,
     event::Format,
@@ -52,7 +52,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let human = args.output.choose() == output::Output::Human;
     let options = ReplayOptions {
         config: Config::load(&args.config)?,
         format: args.format,
@@ -60,11 +59,12 @@ pub(super) fn run(args: Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         summary: args.summary,
         as_of: args.as_of,
         inputs: args.inputs,
-        output: if human { replay::Output::Human } else { replay::Output::Json },
+        output: args.output.choose(),
         progress: io::stderr().is_terminal(),
     };
     let summary = replay::run(&options, out, &mut io::stderr())?;
     out.flush()?;
+    eprint!("{summary}");
     Ok(if summary.has_alerts() { Outcome::Findings } else { Outcome::Fine })
 }
 

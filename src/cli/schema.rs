@@ -36,7 +36,7 @@ pub(super) enum Of {
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let text = match args.of {
-        Of::Event => anyhow::bail!("not built yet"),
+        Of::Event => include_str!("../../schemas/event.v1.schema.json").to_owned(),
         Of::Alert => include_str!("../../schemas/alert.v1.schema.json").to_owned(),
         Of::Config => config::config_schema(),
         Of::Rules => config::rules_schema(),

@@ -152,7 +152,7 @@ fn lint_ends_with_1_for_findings_and_78_for_what_is_no_rule_file() {
 
 #[test]
 fn schemas_are_those_of_the_repository() {
-    for name in ["alert", "config", "rules"] {
+    for name in ["event", "alert", "config", "rules"] {
         let (outcome, text) = output_of(&format!("exfilwatch schema {name}"));
         assert_eq!(outcome, Outcome::Fine);
         let file =

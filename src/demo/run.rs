@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -43,6 +44,8 @@ pub struct DemoOptions {
     pub seed: u64,
     /// Where to leave the files; default: a new folder among the temporary ones.
     pub out: Option<PathBuf>,
+    /// Where to serve metrics and the probes, if anywhere.
+    pub http: Option<SocketAddr>,
     /// For whom.
     pub output: Output,
 }
@@ -107,7 +110,7 @@ pub fn run(options: &DemoOptions, to: &mut dyn Write) -> Result<bool, DemoError>
     let started = Instant::now();
     let folder = make_folder(options.out.as_deref())?;
     let view = View::new(mode, to);
-    let mut stage = Stage::set(Spec::incident(options.seed), &folder, view, started)?;
+    let mut stage = Stage::set(options, &folder, view, started)?;
     stage.play()?;
     stage.end()
 }
@@ -131,18 +134,22 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     fn set(
-        spec: Spec,
+        options: &DemoOptions,
         folder: &'a Path,
         mut view: View<'a>,
         started: Instant,
     ) -> Result<Self, DemoError> {
+        let spec = Spec::incident(options.seed);
         let broker = Embedded::start()?;
         broker.create_topic(INPUT_TOPIC, PARTITIONS)?;
         let servers = broker.bootstrap_servers();
         write(folder, RULES_FILE, files::rules().as_bytes())?;
         write(folder, CONFIG_FILE, files::config(&servers).as_bytes())?;
-        let config = Config::load(&folder.join(CONFIG_FILE))
+        let mut config = Config::load(&folder.join(CONFIG_FILE))
             .map_err(|faults| DemoError::Config(faults.to_string()))?;
+        if let Some(listen) = options.http {
+            config.http.listen = listen;
+        }
         for topic in [&config.topics.events, &config.topics.state, &config.topics.alerts] {
             broker.create_topic(topic, PARTITIONS)?;
         }
@@ -163,7 +170,7 @@ impl<'a> Stage<'a> {
         let file = BufWriter::new(create(folder, EVENTS_FILE)?);
         let failed = |cause| DemoError::File { name: EVENTS_FILE.to_owned(), cause };
         let journal = Journal::new(zstd::Encoder::new(file, LEVEL).map_err(failed)?, PARTITIONS);
-        let handle = pipeline::start(config, pipeline::Options { http: false })
+        let handle = pipeline::start(config, pipeline::Options { http: options.http.is_some() })
             .map_err(|cause| DemoError::Pipeline(format!("{cause:#}")))?;
         pipeline::watch_signals(&handle.stop_switch())
             .map_err(|cause| DemoError::Pipeline(format!("{cause:#}")))?;

@@ -21,6 +21,8 @@ pub mod time;
 pub mod trino;
 
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod testing;
 
 use std::borrow::Cow;

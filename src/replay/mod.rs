@@ -47,7 +47,7 @@ use self::{
 const REFUSALS_SHOWN: u64 = 10;
 
 /// For whom output is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
     /// Lines for people.
     Human,

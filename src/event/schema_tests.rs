@@ -1,0 +1,64 @@
+//! The event schema, its examples and the decoder say the same.
+
+use std::{fs, path::PathBuf};
+
+use jsonschema::Validator;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::testing::{arb_event, event, refusal, to_json};
+use super::{Event, Format};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas")
+}
+
+fn schema() -> Validator {
+    let text = fs::read_to_string(root().join("event.v1.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    assert!(jsonschema::meta::is_valid(&schema));
+    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+}
+
+fn examples(kind: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = root().join("examples/event").join(kind);
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn valid_examples_fit_the_schema_and_are_events() {
+    let schema = schema();
+    let examples = examples("valid");
+    assert_eq!(examples.len(), 9);
+    for (name, record) in examples {
+        let value: Value = serde_json::from_slice(&record).unwrap();
+        assert!(schema.is_valid(&value), "{name}: {:?}", schema.validate(&value));
+        event(Format::Canonical, &record, |event| assert_eq!(event.principal.id, "mkeller"));
+    }
+}
+
+#[test]
+fn invalid_examples_break_the_schema_and_are_refused() {
+    let schema = schema();
+    let examples = examples("invalid");
+    assert_eq!(examples.len(), 25);
+    for (name, record) in examples {
+        let value: Value = serde_json::from_slice(&record).unwrap();
+        assert!(!schema.is_valid(&value), "{name} fits the schema");
+        let message = refusal(Format::Canonical, &record).to_string();
+        assert!(!message.is_empty(), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_an_event_can_mean_fits_the_schema(events in prop::collection::vec(arb_event(), 16)) {
+        let schema = schema();
+        for event in &events {
+            let event: &Event<'_> = event;
+            let value: Value = serde_json::from_slice(to_json(event).to_string().as_bytes()).unwrap();
+            prop_assert!(schema.is_valid(&value), "{value}: {:?}", schema.validate(&value));
+        }
+    }
+}
