@@ -122,11 +122,11 @@ impl<'a> View<'a> {
         if self.mode == Mode::Json {
             return self.object(&progress_object(flow, tally));
         }
-        let (limit, insider) = (LIMITS[SHOWN_LIMIT], week_of_insider(tally, day));
+        let limit = LIMITS[SHOWN_LIMIT];
         let (name, records) =
             tally.busiest(1).first().map_or(("nobody", 0), |(p, r)| (p.name.as_str(), *r));
         self.line(&format!(
-            "{}  {:>9} events {:>8}/s  lag {:>6}  busiest {name} {} of {} in {}, insider {}",
+            "{}  {:>9} events {:>8}/s  lag {:>6}  busiest {name} {} of {} in {}",
             day.date(),
             grouped(flow.events),
             grouped(flow.rate()),
@@ -134,7 +134,6 @@ impl<'a> View<'a> {
             grouped(records),
             grouped(limit.above),
             limit.window,
-            grouped(insider),
         ))
     }
 
@@ -271,10 +270,6 @@ fn lost(outcome: &Outcome, insider: &str) -> String {
             )
         }
     }
-}
-
-fn week_of_insider(tally: &Tally, day: Day) -> u64 {
-    tally.curve().get(day.0 as usize).copied().unwrap_or(0)
 }
 
 fn curve(tally: &Tally) -> Vec<String> {

@@ -188,6 +188,27 @@ fn silence_alone_closes_an_episode() {
 }
 
 #[test]
+fn a_trickle_of_old_events_is_no_silence() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "trickle");
+    setup.rules("rules.yaml", &RULES.replace("1h", "1m").replace("24h", "2m"));
+    let topic = setup.input("json", 1);
+    let then = now_ms() - 30 * MINUTE_MS;
+    produce(&kafka, &topic, &[Read::of("insider", then, 501)]);
+    let service = setup.run(&one_input(&topic));
+    let mut reader = setup.reader("alerts");
+    reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    // Each is taken at once, so the input is at its end whenever somebody looks, for 14 seconds.
+    for n in 0..70 {
+        produce(&kafka, &topic, &[Read::of(&format!("colleague-{n}"), then, 1)]);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    all_counted(&[&service], 71);
+    let found = Finding::all(reader.during(Duration::from_millis(500)), RULE);
+    assert!(found.iter().all(|finding| finding.activity != CLOSE), "closed in mid-stream");
+}
+
+#[test]
 fn counts_of_a_sliding_window_enclose_the_exact_count() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "bounds");

@@ -186,6 +186,7 @@ impl<'c> Detect<'c> {
         let broker_time =
             message.timestamp().to_millis().map_or_else(clock::now, EventTime::from_millis);
         assigned.fetched = message.offset() + 1;
+        assigned.at_end = None;
         assigned.read = Some(broker_time);
         let job = Job::Message {
             partition,

@@ -24,8 +24,8 @@ const FLOOD_SCOPE: &str = "dead-letter";
 /// Metrics of ingest, and when what is due.
 pub(super) struct Upkeep {
     round_at: Instant,
-    /// Since when every input has been at its end.
-    at_end_since: Option<Instant>,
+    /// Since when every input has been at its end, and the sum of their positions there.
+    at_end: Option<(Instant, i64)>,
     marked_at: Option<Instant>,
     routes: RouteMetrics,
     catalog: MatchMetrics,
@@ -42,7 +42,7 @@ impl Upkeep {
         let metrics = &shared.metrics;
         Self {
             round_at: Instant::now(),
-            at_end_since: None,
+            at_end: None,
             marked_at: None,
             routes: metrics.routes(),
             catalog: catalog(shared),
@@ -166,10 +166,14 @@ impl Ingest<'_> {
             && self.dirty_since.is_none()
             && self.lanes.iter().all(ended);
         if !at_end {
-            self.upkeep.at_end_since = None;
+            self.upkeep.at_end = None;
             return Ok(());
         }
-        let since = *self.upkeep.at_end_since.get_or_insert_with(Instant::now);
+        // Records that came and were taken between two rounds: their event time is not now, and
+        // more of the kind may be on their way.
+        let position = self.lanes.iter().map(|source| source.next).sum();
+        let stayed = self.upkeep.at_end.filter(|(_, before)| *before == position);
+        let (since, _) = *self.upkeep.at_end.insert(stayed.unwrap_or((Instant::now(), position)));
         let marked_lately =
             self.upkeep.marked_at.is_some_and(|marked| marked.elapsed() < MARK_AFTER);
         if since.elapsed() < MARK_AFTER || marked_lately || self.output.is_blocked() {
