@@ -1,6 +1,7 @@
 //! The demo as a newcomer runs it, and `replay` of what it leaves behind.
 //!
 //! A binary of its own: cargo runs it alone, so that it takes no time from the tests on Kafka.
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
 use std::{fs, path::Path, process::Command};
 

@@ -1,7 +1,8 @@
 //! Events per core-second of the real program on a real Apache Kafka.
 //!
 //! `cargo bench --bench end_to_end` writes one topic for each format (2 partitions, lz4, null
-//! keys), reads it once with a plain consumer that does nothing (the baseline), then with the program in
+//! keys), reads it once with a plain consumer that does nothing (the baseline), then with the
+//! program in
 //! both roles, and prints events divided by CPU seconds (user and system) of the whole process.
 //! `EXFILWATCH_BENCH_EVENTS` and `EXFILWATCH_BENCH_PRINCIPALS` change the size.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]

@@ -6,7 +6,8 @@
 //!
 //! arrow itself panics on some malformed metadata (a buffer outside its message, a union's length).
 //! The look-over refuses what is known; a panic that remains is caught here, as the last resort,
-//! and becomes a refusal like any other. Nothing is shared across it: the arrays are dropped with it.
+//! and becomes a refusal like any other. Nothing is shared across it: the arrays are dropped
+//! with it.
 
 use std::collections::HashMap;
 use std::ops::Range;

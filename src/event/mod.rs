@@ -21,9 +21,9 @@ pub mod time;
 pub mod trino;
 
 #[cfg(test)]
-mod schema_tests;
-#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
