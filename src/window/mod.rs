@@ -86,14 +86,8 @@ pub struct Reading {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, read one by one")]
 pub struct Added {
-    /// The key's newest tick, this event included.
-    pub newest: Tick,
-    /// At most the exact count at `newest`, this event included.
-    pub lo: [u64; WINDOWS_MAX],
-    /// At least the exact count at `newest`, this event included.
-    pub hi: [u64; WINDOWS_MAX],
-    /// The key has a fine ring or should have one. While false, every `hi` is below its
-    /// `promote_at`, so that no limit can have been crossed.
+    /// The key has a fine ring or should have one. While false, every `hi` of [`Table::read`] is
+    /// below its `promote_at`, so that no limit can have been crossed and nobody needs to read.
     pub promoted: bool,
     /// `promoted`, and this event made it so. Never for a key that found no slot.
     pub promoted_now: bool,

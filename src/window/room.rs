@@ -4,12 +4,12 @@
 //! index, so that its entry finds room as well. Of a few neighbours the one with the smallest, then
 //! the oldest count gives way; promoted and pinned keys never do while a window still counts them.
 
+use super::Added;
 use super::budget::{Budget, Share};
 use super::geometry::Geometry;
 use super::sketch::Sketch;
 use super::slot::{ESTIMATED, FineRing, PINNED, Slot};
 use super::table::{FineRings, Slots, Table};
-use super::{Added, WINDOWS_MAX};
 use crate::units::{KeyHash, Tick};
 
 /// Candidates that an eviction compares.
@@ -80,9 +80,6 @@ impl Table {
         let geometry = self.geometry;
         let estimate = self.sketch_for(budget).estimate(&geometry, key, at);
         Added {
-            newest: at,
-            lo: [0; WINDOWS_MAX],
-            hi: estimate.hi,
             promoted: self.is_over(&estimate.hi),
             promoted_now: false,
             new_key: false,

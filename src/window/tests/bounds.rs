@@ -72,7 +72,7 @@ proptest! {
         for (step, amount) in steps {
             let at = u32::try_from((i64::from(newest) + step).max(0)).unwrap();
             let was = Log(log.0.clone());
-            let added = table.add(key(1), Tick(at), amount, &mut budget);
+            let added = table.add_and_read(key(1), Tick(at), amount, &mut budget);
             newest = newest.max(at);
             log.0.push((at, amount));
             // The log before the promoting event is what B speaks of.
@@ -107,7 +107,7 @@ proptest! {
         let mut at = START;
         for (step, amount) in steps {
             at += step;
-            table.add(key(1), Tick(at), amount, &mut budget);
+            table.add_and_read(key(1), Tick(at), amount, &mut budget);
         }
         for window in 0..2 {
             let is_above = |at| table.read_at(key(1), at).unwrap().hi[window] > limit;
@@ -120,10 +120,10 @@ proptest! {
 #[test]
 fn a_key_is_promoted_at_the_level_and_not_one_below() {
     let (mut table, mut budget) = (Table::new(spec(&[3600], 100)), unlimited());
-    assert!(!table.add(key(1), Tick(START), 99, &mut budget).promoted);
-    let added = table.add(key(1), Tick(START), 1, &mut budget);
+    assert!(!table.add_and_read(key(1), Tick(START), 99, &mut budget).promoted);
+    let added = table.add_and_read(key(1), Tick(START), 1, &mut budget);
     assert!(added.promoted && added.promoted_now);
-    let added = table.add(key(1), Tick(START), 1, &mut budget);
+    let added = table.add_and_read(key(1), Tick(START), 1, &mut budget);
     assert!(added.promoted && !added.promoted_now, "promoted once");
     assert_eq!((added.lo[0], added.hi[0], table.promoted()), (101, 101, 1));
 }
@@ -131,8 +131,8 @@ fn a_key_is_promoted_at_the_level_and_not_one_below() {
 #[test]
 fn a_small_counter_is_left_at_its_last_value_and_not_one_before() {
     let (mut table, mut budget) = (Table::new(spec(&[3600], u64::MAX)), unlimited());
-    assert!(!table.add(key(1), Tick(START), 65_535, &mut budget).promoted);
-    let added = table.add(key(1), Tick(START), 1, &mut budget);
+    assert!(!table.add_and_read(key(1), Tick(START), 65_535, &mut budget).promoted);
+    let added = table.add_and_read(key(1), Tick(START), 1, &mut budget);
     assert!(added.promoted_now);
     assert_eq!((added.lo[0], added.hi[0]), (65_536, 65_536));
 }
@@ -141,27 +141,27 @@ fn a_small_counter_is_left_at_its_last_value_and_not_one_before() {
 fn the_largest_counts_saturate_and_never_wrap() {
     let (mut table, mut budget) = (Table::new(spec(&SPANS, 1)), unlimited());
     for at in [START, START + 1, START + 3, START + 5000] {
-        assert_eq!(table.add(key(1), Tick(at), u64::MAX, &mut budget).hi, [u64::MAX; 4]);
+        assert_eq!(table.add_and_read(key(1), Tick(at), u64::MAX, &mut budget).hi, [u64::MAX; 4]);
     }
 }
 
 #[test]
 fn a_lower_promotion_level_takes_effect_at_the_next_event() {
     let (mut table, mut budget) = (Table::new(spec(&[3600], 1000)), unlimited());
-    table.add(key(1), Tick(START), 500, &mut budget);
+    table.add_and_read(key(1), Tick(START), 500, &mut budget);
     table.set_promote_at([100; 4]);
     assert!(table.read(key(1)).unwrap().promoted, "it has to be looked at from now on");
     assert_eq!(table.promoted(), 0);
-    assert!(table.add(key(1), Tick(START), 0, &mut budget).promoted_now);
+    assert!(table.add_and_read(key(1), Tick(START), 0, &mut budget).promoted_now);
     assert_eq!(table.promoted(), 1);
 }
 
 #[test]
 fn the_first_and_last_ticks_there_are_count() {
     let (mut table, mut budget) = (Table::new(spec(&SPANS, 10)), unlimited());
-    table.add(key(1), Tick(0), 3, &mut budget);
-    assert_eq!(table.add(key(1), Tick(1), 4, &mut budget).hi, [7; 4]);
-    assert_eq!(table.add(key(1), Tick(u32::MAX), 20, &mut budget).hi, [20; 4]);
+    table.add_and_read(key(1), Tick(0), 3, &mut budget);
+    assert_eq!(table.add_and_read(key(1), Tick(1), 4, &mut budget).hi, [7; 4]);
+    assert_eq!(table.add_and_read(key(1), Tick(u32::MAX), 20, &mut budget).hi, [20; 4]);
     assert_eq!(table.read(key(1)).unwrap().lo, [20; 4]);
     assert_eq!(table.above_until(key(1), 3, 19), Some(Tick(u32::MAX)), "the end of time");
 }

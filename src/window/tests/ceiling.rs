@@ -42,9 +42,9 @@ impl Flood {
     }
 
     /// Adds an event `late_s` behind the newest, and checks what W5 promises of it.
-    fn add(&mut self, n: u64, late_s: u32, amount: u64) -> Added {
+    fn add(&mut self, n: u64, late_s: u32, amount: u64) -> Seen {
         let at = self.now - late_s;
-        let added = self.table.add(key(n), Tick(at), amount, &mut self.budget);
+        let added = self.table.add_and_read(key(n), Tick(at), amount, &mut self.budget);
         let log = self.logs.entry(n).or_default();
         log.0.push((at, amount));
         for (w, &span) in TWO.iter().enumerate() {
@@ -177,7 +177,7 @@ fn a_key_that_finds_no_slot_is_counted_in_the_sketch() {
     flood.budget.set_limit_bytes(0);
     let mut budget = std::mem::replace(&mut flood.budget, Budget::new(0));
     for _ in 0..3 {
-        let added = flood.table.add(key(5000), Tick(flood.now), 7, &mut budget);
+        let added = flood.table.add_and_read(key(5000), Tick(flood.now), 7, &mut budget);
         assert!(added.estimated && added.promoted && !added.new_key && !added.promoted_now);
     }
     assert_eq!(flood.table.keys(), 1024);
@@ -288,7 +288,7 @@ fn tables_share_one_budget_and_each_has_its_floor() {
     let mut tables: Vec<Table> = (0..4).map(|_| Table::new(spec(&TWO, u64::MAX))).collect();
     for table in &mut tables {
         for n in 0..20_000 {
-            table.add(key(n), Tick(START), 1, &mut budget);
+            table.add_and_read(key(n), Tick(START), 1, &mut budget);
         }
     }
     assert_eq!(budget.used_bytes(), tables.iter().map(Table::bytes).sum::<u64>());

@@ -9,7 +9,7 @@ fn grown(promote_at: u64) -> (Table, Budget) {
     let (mut table, mut budget) = (Table::new(spec(&SPANS, promote_at)), unlimited());
     for round in 0..2 {
         for n in 0..KEYS {
-            let added = table.add(key(n), Tick(START + round), n % 1000, &mut budget);
+            let added = table.add_and_read(key(n), Tick(START + round), n % 1000, &mut budget);
             assert_eq!(added.new_key, round == 0);
         }
     }
@@ -51,7 +51,7 @@ fn prefetching_changes_nothing_for_known_and_unknown_keys() {
     let (mut table, mut budget) = (Table::new(spec(&SPANS, u64::MAX)), unlimited());
     table.prefetch_index(key(1));
     table.prefetch_slot(key(1));
-    table.add(key(1), Tick(START), 1, &mut budget);
+    table.add_and_read(key(1), Tick(START), 1, &mut budget);
     for n in 0..3 {
         table.prefetch_index(key(n));
         table.prefetch_slot(key(n));

@@ -33,6 +33,34 @@ fn key(n: u64) -> KeyHash {
     KeyHash(x ^ (x >> 31))
 }
 
+/// What an event did, and the key's bounds after it.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    added: Added,
+    newest: Tick,
+    lo: [u64; WINDOWS_MAX],
+    hi: [u64; WINDOWS_MAX],
+}
+
+impl std::ops::Deref for Seen {
+    type Target = Added;
+
+    fn deref(&self) -> &Added {
+        &self.added
+    }
+}
+
+impl Table {
+    fn add_and_read(&mut self, key: KeyHash, at: Tick, amount: u64, budget: &mut Budget) -> Seen {
+        let added = self.add(key, at, amount, budget);
+        let Reading { newest, lo, hi, promoted, .. } = self.read_at(key, at).unwrap();
+        assert_eq!(added.promoted, promoted, "what is said without a reading and with one");
+        // The sketch alone knows no newest tick of one key.
+        let newest = if self.find(key).is_some() { newest } else { at };
+        Seen { added, newest, lo, hi }
+    }
+}
+
 /// Every event of one key, kept forever: what `exact` means.
 #[derive(Clone, Default)]
 struct Log(Vec<(u32, u64)>);

@@ -25,13 +25,13 @@ proptest! {
         let run = |events: &[(u32, u64)]| {
             let promote_at = if promoted { 1 } else { u64::MAX };
             let (mut table, mut budget) = (Table::new(spec(&SPANS, promote_at)), unlimited());
-            table.add(key(1), Tick(START), 1, &mut budget);
+            table.add_and_read(key(1), Tick(START), 1, &mut budget);
             for &(at, amount) in events {
-                let added = table.add(key(1), Tick(START + 1000 + at), amount, &mut budget);
+                let added = table.add_and_read(key(1), Tick(START + 1000 + at), amount, &mut budget);
                 assert_eq!(added.late_windows, 0);
             }
             // Brought to one newest tick, so that the rings end alike.
-            table.add(key(1), Tick(START + 1012), 0, &mut budget);
+            table.add_and_read(key(1), Tick(START + 1012), 0, &mut budget);
             table.state(key(1)).unwrap()
         };
         prop_assert_eq!(run(&events), run(&shuffled));
@@ -66,7 +66,7 @@ proptest! {
     ) {
         let (mut table, mut budget) = hour(promote_at);
         for &(at, amount) in &events {
-            table.add(key(1), Tick(START + at), amount, &mut budget);
+            table.add_and_read(key(1), Tick(START + at), amount, &mut budget);
         }
         let (mut restored, _) = hour(promote_at);
         restored.merge(key(1), &table.state(key(1)).unwrap(), &mut budget);
@@ -78,7 +78,7 @@ proptest! {
 #[test]
 fn what_overflows_a_small_counter_in_a_merge_is_still_counted() {
     let (mut table, mut budget) = hour(u64::MAX);
-    table.add(key(1), Tick(START), 60_000, &mut budget);
+    table.add_and_read(key(1), Tick(START), 60_000, &mut budget);
     let state = table.state(key(1)).unwrap();
     table.merge(key(1), &state, &mut budget);
     let reading = table.read(key(1)).unwrap();
@@ -90,13 +90,13 @@ fn what_overflows_a_small_counter_in_a_merge_is_still_counted() {
 fn a_late_event_counts_as_long_as_its_slice_is_held_and_not_one_tick_more() {
     let (mut table, mut budget) = hour(u64::MAX);
     // START is the first tick of a slice; six slices are held: it and the five before.
-    table.add(key(1), Tick(START), 1, &mut budget);
+    table.add_and_read(key(1), Tick(START), 1, &mut budget);
     let oldest = START - 5 * 720;
-    let added = table.add(key(1), Tick(oldest), 10, &mut budget);
+    let added = table.add_and_read(key(1), Tick(oldest), 10, &mut budget);
     assert!(!added.too_late && added.late_windows == 0);
     assert_eq!(added.hi[W], 11, "the oldest slice is still across the window's edge");
     let before = table.state(key(1));
-    let added = table.add(key(1), Tick(oldest - 1), 100, &mut budget);
+    let added = table.add_and_read(key(1), Tick(oldest - 1), 100, &mut budget);
     assert!(added.too_late && added.late_windows == 1);
     assert_eq!((added.newest, added.hi[W]), (Tick(START), 11));
     assert_eq!(table.state(key(1)), before, "nothing changed");
@@ -105,23 +105,23 @@ fn a_late_event_counts_as_long_as_its_slice_is_held_and_not_one_tick_more() {
 #[test]
 fn a_late_event_of_a_promoted_key_counts_as_long_as_its_fine_slice_is_held() {
     let (mut table, mut budget) = hour(1);
-    table.add(key(1), Tick(START), 1, &mut budget);
+    table.add_and_read(key(1), Tick(START), 1, &mut budget);
     let oldest = START - 30 * 120;
-    assert!(!table.add(key(1), Tick(oldest), 10, &mut budget).too_late);
+    assert!(!table.add_and_read(key(1), Tick(oldest), 10, &mut budget).too_late);
     let before = table.state(key(1));
-    assert!(table.add(key(1), Tick(oldest - 1), 100, &mut budget).too_late);
+    assert!(table.add_and_read(key(1), Tick(oldest - 1), 100, &mut budget).too_late);
     assert_eq!(table.state(key(1)), before, "nothing changed");
 }
 
 #[test]
 fn a_late_event_names_each_window_that_is_past_it() {
     let (mut table, mut budget) = (Table::new(spec(&SPANS, u64::MAX)), unlimited());
-    table.add(key(1), Tick(START), 1, &mut budget);
+    table.add_and_read(key(1), Tick(START), 1, &mut budget);
     for (late_s, windows) in [(59, 0b0000), (100, 0b0001), (5000, 0b0011), (200_000, 0b0111)] {
-        let added = table.add(key(1), Tick(START - late_s), 1, &mut budget);
+        let added = table.add_and_read(key(1), Tick(START - late_s), 1, &mut budget);
         assert_eq!((added.late_windows, added.too_late), (windows, false), "{late_s} s late");
     }
-    let added = table.add(key(1), Tick(START - 40 * 86_400), 1, &mut budget);
+    let added = table.add_and_read(key(1), Tick(START - 40 * 86_400), 1, &mut budget);
     assert_eq!((added.late_windows, added.too_late), (0b1111, true));
     // Each window counts the events that were not late for it; START itself is in all of them.
     assert_eq!(added.hi, [2, 3, 4, 5]);
@@ -130,8 +130,8 @@ fn a_late_event_names_each_window_that_is_past_it() {
 #[test]
 fn a_new_key_is_never_late() {
     let (mut table, mut budget) = hour(u64::MAX);
-    table.add(key(1), Tick(START), 1, &mut budget);
-    let added = table.add(key(2), Tick(5), 1, &mut budget);
+    table.add_and_read(key(1), Tick(START), 1, &mut budget);
+    let added = table.add_and_read(key(2), Tick(5), 1, &mut budget);
     assert!(added.new_key && !added.too_late);
     assert_eq!((added.newest, added.hi[W]), (Tick(5), 1));
 }
