@@ -67,6 +67,14 @@ fn filled(keys: u64) -> (Table, Budget) {
     (table, budget)
 }
 
+/// What the process holds in memory, as the kernel counts it; 0 where there is no `/proc`.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
 /// The key is a hash: the map need not hash it again.
 #[derive(Default)]
 struct Identity(u64);
@@ -89,12 +97,15 @@ type Map = hashbrown::HashMap<u64, [u64; WINDOWS_MAX], BuildHasherDefault<Identi
 
 fn update(c: &mut Criterion) {
     for keys in KEYS {
+        let before = resident_bytes();
         let (mut table, mut budget) = filled(keys);
+        let resident = resident_bytes() - before;
         let mut map = Map::default();
         map.extend((0..keys).map(|n| (key(n).0, [0; WINDOWS_MAX])));
         #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let bytes = table.bytes() as f64 / keys as f64;
-        eprintln!("{keys} keys: {bytes:.1} bytes a key");
+        let per_key = |bytes: u64| bytes as f64 / keys as f64;
+        let (said, resident) = (per_key(table.bytes()), per_key(resident));
+        eprintln!("{keys} keys: {said:.1} bytes a key by its own account, {resident:.1} resident");
         let mut group = c.benchmark_group("window_update");
         group.throughput(Throughput::Elements(CHUNK as u64));
         let mut clock = 0u32;
