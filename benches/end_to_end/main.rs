@@ -132,7 +132,8 @@ fn start(dir: &Path) -> Guarded {
 
 fn config(client: &Client, topic: &str, format: &str, prefix: &str, port: u16) -> String {
     format!(
-        "kafka:\n  bootstrap_servers: \"{}\"\n  group_id: {prefix}\n  create_topics: {{partitions: 2, replication: 1}}\n\
+        "kafka:\n  bootstrap_servers: \"{}\"\n  group_id: {prefix}\n\
+         \x20 create_topics: {{partitions: 2, replication: 1}}\n\
          topics: {{events: {prefix}.events, state: {prefix}.state, alerts: {prefix}.alerts,\n\
          \x20 dead_letter: {prefix}.dead}}\n\
          inputs:\n  - {{topic: {topic}, format: {format}}}\n\

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt::Display, path::Path, time::Duration};
 
 use super::doc::{Doc, Report, place};
 use super::raw::{
-    RawCatalogEntry, RawConfig, RawCreateTopics, RawDeadLetter, RawDetect, RawIdentity, RawIngest,
-    RawInput, RawTopics,
+    RawAlerts, RawCatalogEntry, RawConfig, RawCreateTopics, RawDeadLetter, RawDetect, RawIdentity,
+    RawIngest, RawInput, RawTopics,
 };
 use super::values::{Bytes, Glob, List, Name, Role, Text, TopicName, show_size, show_span};
 use super::{
@@ -124,9 +124,7 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
         inputs,
         ingest,
         detect,
-        alerts: AlertsConfig {
-            transactional: raw.alerts.unwrap_or_default().transactional.unwrap_or(false),
-        },
+        alerts: alerts(raw.alerts.unwrap_or_default(), &mut check),
         dead_letter,
         http: HttpConfig {
             listen: raw
@@ -144,6 +142,18 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
     keyed_inputs(&config, &mut check);
     lint::config(&config, &found.origins, &mut check);
     config
+}
+
+/// Refuses a promise that is not kept yet: a reader who is told that an alert comes once would not
+/// remember ids.
+fn alerts(raw: RawAlerts, check: &mut Check<'_>) -> AlertsConfig {
+    let transactional = raw.transactional.unwrap_or(false);
+    if transactional {
+        let problem = "is reserved: not yet supported".to_owned();
+        let hint = "leave it false; readers that must not see an alert twice compare `ce_id`";
+        check.fault(&place!["alerts", "transactional"], problem, hint);
+    }
+    AlertsConfig { transactional }
 }
 
 fn topics(raw: RawTopics) -> Topics {

@@ -75,7 +75,8 @@ pub(super) struct RawKafka {
     /// The consumer groups are `<group_id>-ingest` and `<group_id>-detect`.
     #[schemars(extend("default" = "exfilwatch"))]
     pub(super) group_id: Option<Text<TopicName>>,
-    /// Beginning of the transactional ids, unique in the cluster.
+    /// Beginning of the transactional ids, unique in the cluster. Without effect until alerts are
+    /// transactional.
     #[schemars(extend("default" = "exfilwatch"))]
     pub(super) transactional_id_prefix: Option<Text<TopicName>>,
     /// Whether topics that are missing are created, and how.
@@ -179,7 +180,7 @@ pub(super) struct RawDetect {
     /// How far an event time may lie after broker time before it is clamped.
     #[schemars(extend("default" = "5m"))]
     pub(super) allowed_skew: Option<Text<Duration>>,
-    /// Time between checkpoints.
+    /// Time between checkpoints. Without effect until there are checkpoints.
     #[schemars(extend("default" = "10s"))]
     pub(super) checkpoint_interval: Option<Text<Duration>>,
     /// Worker threads; 0 means one a core.
@@ -191,7 +192,7 @@ pub(super) struct RawDetect {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAlerts {
-    /// Whether a `read_committed` reader sees each alert exactly once.
+    /// Whether a `read_committed` reader sees each alert exactly once. Not yet: `true` is refused.
     #[schemars(extend("default" = false))]
     pub(super) transactional: Option<bool>,
 }
@@ -244,7 +245,8 @@ pub(super) struct RawCatalogEntry {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIdentity {
-    /// Name to principal, applied after folding and stripping.
+    /// Name to principal; both sides are folded. Looked up before domains are stripped and, where
+    /// that finds none, after.
     pub(super) aliases: Option<BTreeMap<String, Text<Name>>>,
     /// Whether names are folded (NFKC and case).
     #[schemars(extend("default" = true))]

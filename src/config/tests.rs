@@ -1,5 +1,7 @@
 //! Faulty configurations and the exact words they get; what is doubtful; what a good one becomes.
 
+mod docs;
+
 use std::{fs, path::Path};
 
 use proptest::prelude::*;
@@ -59,7 +61,8 @@ exfilwatch.yaml: 7 problems
     hint: separate several by commas: a:9092,b:9092
   exfilwatch.yaml:3:26: kafka.properties.group.id: is set by exfilwatch and cannot be passed through
     hint: use kafka.group_id
-  exfilwatch.yaml:6:5: inputs[0].fromat: unknown key; allowed here: topic, format, start, keyed, source
+  exfilwatch.yaml:6:5: inputs[0].fromat: unknown key; allowed here: topic, format, start, \
+   keyed, source
     hint: did you mean `format`?
   exfilwatch.yaml:9:13: rules[0].where.object.label: unknown key; allowed here: client.address, \
 client.application, destination, object, object.database, object.labels, object.name, \
@@ -190,7 +193,8 @@ fn bounds_hold_at_the_bound() {
         "shutdown: {drain_timeout: 44999ms}",
         "ingest: {max_drift: 30d, hold_bytes: 1GiB}",
         "dead_letter: {max_bytes: 1KiB, bytes_per_second: 1GiB}",
-        "rules: [{id: a, limits: [{window: 1m, above: 0}, {window: 30d, above: 18446744073709551615}]}]",
+        "rules: [{id: a, limits: [{window: 1m, above: 0}, \
+         {window: 30d, above: 18446744073709551615}]}]",
     ] {
         assert_eq!(faults_with(good), Vec::<String>::new(), "{good}");
     }
@@ -542,7 +546,8 @@ fn the_schemas_in_the_repository_are_the_generated_ones() {
         let kept = fs::read_to_string(&file).unwrap_or_default();
         assert!(
             kept == text,
-            "{} is not in step; refresh it with\n  cargo run -- schema {name} > schemas/{name}.v1.schema.json",
+            "{} is not in step; refresh it with\n  \
+             cargo run -- schema {name} > schemas/{name}.v1.schema.json",
             file.display()
         );
     }
