@@ -11,6 +11,7 @@ mod events;
 #[path = "../../tests/it/kafka/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests use more of it")]
 mod kafka;
+mod latency;
 #[path = "../../tests/it/process.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod process;
@@ -62,6 +63,7 @@ fn main() {
             &detect(&client, &topic, format, events),
         );
     }
+    alert_latency(&client);
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -85,6 +87,27 @@ fn poll_only(client: &Client, topic: &str) -> Cost {
         wall_s: began.elapsed().as_secs_f64(),
         rss_mib: rss_mib("self"),
     }
+}
+
+/// Prints how long single alerts take through an idle pipeline.
+fn alert_latency(client: &Client) {
+    let topic = kafka::unique("bench-latency");
+    client.create_topic(&topic, PARTITIONS, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = kafka::unique("bench");
+    let text = config(client, &topic, "canonical", &prefix, kafka::free_port());
+    fs::write(dir.path().join("exfilwatch.yaml"), text).unwrap();
+    client.create_topic(&format!("{prefix}.alerts"), PARTITIONS, &[]);
+    let _program = start(dir.path());
+    let latency = latency::measure(client, &topic, &format!("{prefix}.alerts"));
+    let at = |quantile| Duration::from_micros(latency.value_at_quantile(quantile));
+    println!(
+        "event to alert, {} alerts one by one: p50 {:.1?}, p99 {:.1?}, max {:.1?}",
+        latency.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
 }
 
 /// The program in both roles, from its start until every event is counted.

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt::Display, path::Path, time::Duration};
 
 use super::doc::{Doc, Report, place};
 use super::raw::{
-    RawAlerts, RawCatalogEntry, RawConfig, RawCreateTopics, RawDeadLetter, RawDetect, RawIdentity,
-    RawIngest, RawInput, RawTopics,
+    RawCatalogEntry, RawConfig, RawCreateTopics, RawDeadLetter, RawDetect, RawIdentity, RawIngest,
+    RawInput, RawTopics,
 };
 use super::values::{Bytes, Glob, List, Name, Role, Text, TopicName, show_size, show_span};
 use super::{
@@ -124,7 +124,7 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
         inputs,
         ingest,
         detect,
-        alerts: alerts(raw.alerts.unwrap_or_default(), &mut check),
+        alerts: alerts(raw.alerts.unwrap_or_default().transactional, &mut check),
         dead_letter,
         http: HttpConfig {
             listen: raw
@@ -146,8 +146,8 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
 
 /// Refuses a promise that is not kept yet: a reader who is told that an alert comes once would not
 /// remember ids.
-fn alerts(raw: RawAlerts, check: &mut Check<'_>) -> AlertsConfig {
-    let transactional = raw.transactional.unwrap_or(false);
+fn alerts(transactional: Option<bool>, check: &mut Check<'_>) -> AlertsConfig {
+    let transactional = transactional.unwrap_or(false);
     if transactional {
         let problem = "is reserved: not yet supported".to_owned();
         let hint = "leave it false; readers that must not see an alert twice compare `ce_id`";

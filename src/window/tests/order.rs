@@ -27,7 +27,8 @@ proptest! {
             let (mut table, mut budget) = (Table::new(spec(&SPANS, promote_at)), unlimited());
             table.add_and_read(key(1), Tick(START), 1, &mut budget);
             for &(at, amount) in events {
-                let added = table.add_and_read(key(1), Tick(START + 1000 + at), amount, &mut budget);
+                let tick = Tick(START + 1000 + at);
+                let added = table.add_and_read(key(1), tick, amount, &mut budget);
                 assert_eq!(added.late_windows, 0);
             }
             // Brought to one newest tick, so that the rings end alike.
