@@ -120,7 +120,7 @@ impl File {
         self.text
             .lines()
             .enumerate()
-            .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+            .take_while(|(_, line)| !line.starts_with("mod tests {"))
             .map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(line)))
             .filter(|_| !self.is_test())
     }
@@ -320,6 +320,41 @@ fn one_word_stands_for_one_idea() {
                     faults.push(format!("{place}: `{banned}`, say {instead}: {}", line.trim()));
                 }
             }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn every_metric_is_moved_by_somebody() {
+    let sources = files("src", &["rs"]);
+    let code = |file: &&File| !file.is_test() && !file.path.ends_with("metrics/table.rs");
+    let says = |file: &File, text: &str| file.code().any(|(_, line)| line.contains(text));
+    let text_of = |path: &str| sources.iter().find(|f| f.path == path).map(|f| f.text.as_str());
+    let mut faults = Vec::new();
+    // A family is named by a handle or by the shell...
+    for line in text_of("src/metrics/table.rs").unwrap_or_default().lines() {
+        let Some((name, _)) = line
+            .trim()
+            .split_once(": ")
+            .filter(|(_, rest)| rest.contains(" \"exfilwatch_") && rest.contains('['))
+        else {
+            continue;
+        };
+        if !sources.iter().filter(code).any(|file| says(file, &format!(".{name}"))) {
+            faults.push(format!("nobody moves {name}"));
+        }
+    }
+    // ... and what a handle offers is used outside.
+    let handles = text_of("src/metrics/handles.rs").unwrap_or_default();
+    let offered = handles.lines().filter_map(|line| {
+        let (name, kind) = line.trim().strip_prefix("pub ")?.split_once(": ")?;
+        (kind == "Total," || kind == "Part,").then_some(name)
+    });
+    for name in offered.collect::<BTreeSet<_>>() {
+        let outside = |file: &&File| !file.path.starts_with("src/metrics/");
+        if !sources.iter().filter(code).filter(outside).any(|f| says(f, &format!(".{name}."))) {
+            faults.push(format!("nobody uses the handle {name}"));
         }
     }
     none(&faults);

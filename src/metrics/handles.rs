@@ -46,6 +46,9 @@ pub struct InputCounts {
     pub records: u64,
     /// Bytes of their values.
     pub bytes: u64,
+    /// Events: what the decoder handed over, and one for a record that it could not decode or that
+    /// has no value. Counted where they come in, the fields below where they go to (D5).
+    pub events: u64,
     /// Events handed to the router.
     pub forwarded: u64,
     /// Events ignored, in the order of [`IgnoreReason::ALL`].
@@ -78,12 +81,20 @@ pub struct InputMetrics {
     forwarded: Counter,
     ignored: [Counter; IgnoreReason::ALL.len()],
     dead_letters: [Counter; DecodeError::CODES.len()],
+    account: Part,
+    /// Events that came in and went nowhere; 0 is healthy.
+    difference: u64,
 }
 
 impl InputMetrics {
     /// Adds `counts` and resets them.
-    pub fn add(&self, counts: &mut InputCounts) {
+    pub fn add(&mut self, counts: &mut InputCounts) {
         let counts = std::mem::take(counts);
+        let went = counts.forwarded
+            + counts.ignored.iter().sum::<u64>()
+            + counts.dead_letters.iter().sum::<u64>();
+        self.difference += counts.events.abs_diff(went);
+        self.account.set_u64(self.difference);
         self.records.inc_by(counts.records);
         self.bytes.inc_by(counts.bytes);
         self.forwarded.inc_by(counts.forwarded);
@@ -206,6 +217,8 @@ pub struct PartitionMetrics {
     pub degraded: Part,
     /// Alerts whose delivery is not known.
     pub undelivered: Part,
+    /// Rows read that are neither applied nor duplicate nor too late (D5); 0 is healthy.
+    pub account: Part,
     lag: LocalHistogram,
 }
 
@@ -244,6 +257,8 @@ impl Metrics {
             forwarded: outcome("forwarded", "none"),
             ignored: IgnoreReason::ALL.map(|reason| outcome("ignored", reason.code())),
             dead_letters: DecodeError::CODES.map(|code| outcome("dead_letter", code)),
+            account: self.account_difference.part(&[Role::Ingest.as_str()]),
+            difference: 0,
         }
     }
 
@@ -320,6 +335,7 @@ impl Metrics {
             memory: self.window_memory.part(),
             degraded: self.partitions_degraded.part(),
             undelivered: self.alerts_undelivered.part(),
+            account: self.account_difference.part(&[Role::Detect.as_str()]),
             lag: self.event_lag.local(),
         }
     }
@@ -327,6 +343,12 @@ impl Metrics {
     /// Drops of the remembered contexts of one router or engine.
     fn context_resets(&self, role: Role) -> Total {
         Total::new(self.context_resets.with_label_values(&[role.as_str()]))
+    }
+
+    /// How far one partition of an input is ahead of the slowest that is not idle.
+    #[must_use]
+    pub fn drift(&self, topic: &str) -> Part {
+        self.source_drift.part(&[topic])
     }
 
     /// Lag of one partition of `topic`.

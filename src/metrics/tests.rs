@@ -72,8 +72,9 @@ fn metrics_page_is_in_step_with_the_table() {
 #[test]
 fn input_counts_land_in_the_series_of_their_reason_and_start_anew() {
     let metrics = Metrics::new();
-    let input = metrics.input("query-events");
-    let mut counts = InputCounts { records: 3, bytes: 900, forwarded: 1, ..Default::default() };
+    let mut input = metrics.input("query-events");
+    let mut counts =
+        InputCounts { records: 3, bytes: 900, events: 3, forwarded: 1, ..Default::default() };
     counts.ignore(IgnoreReason::OtherKind);
     counts.refuse(&DecodeError::NoIdentity { expected: "a principal" });
     input.add(&mut counts);
@@ -88,9 +89,13 @@ fn input_counts_land_in_the_series_of_their_reason_and_start_anew() {
         r#"{outcome="ignored",reason="null_value",topic="query-events"} 0"#,
         r#"{outcome="dead_letter",reason="no_identity",topic="query-events"} 1"#,
         r#"{outcome="dead_letter",reason="syntax",topic="query-events"} 0"#,
+        r#"exfilwatch_account_difference_rows{role="ingest"} 0"#,
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+    input.add(&mut InputCounts { events: 2, forwarded: 1, ..Default::default() });
+    let gone = r#"exfilwatch_account_difference_rows{role="ingest"} 1"#;
+    assert!(metrics.render().contains(gone), "an event that went nowhere shows");
 }
 
 #[test]

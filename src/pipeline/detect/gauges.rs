@@ -79,6 +79,11 @@ impl Gauges {
         self.partition.clamped.follow(stats.clamped);
         self.partition.uncounted.follow(stats.unknown_counts);
         self.partition.upper_bound.follow(stats.upper_bounds);
+        self.partition.contexts_unreadable.follow(stats.bad_contexts);
+        self.partition.context_resets.follow(stats.context_resets);
+        self.partition.evidence_refused.follow(stats.evidence_refused);
+        let went = stats.applied + stats.duplicate + stats.too_late;
+        self.partition.account.set_u64(stats.rows_read.abs_diff(went));
         self.partition.evicted_idle.follow(budget.expired());
         self.partition.evicted_capacity.follow(budget.evicted());
         self.partition.memory.set_u64(budget.used_bytes());

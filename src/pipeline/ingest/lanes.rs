@@ -7,8 +7,10 @@ use super::{
     output::Positions,
 };
 use crate::{
-    config::IngestConfig, event::batch::SourcePartition, kafka::group::TopicPartition,
-    metrics::LagMetrics,
+    config::IngestConfig,
+    event::batch::SourcePartition,
+    kafka::group::TopicPartition,
+    metrics::{LagMetrics, Part},
 };
 
 /// A source partition that is assigned to this member.
@@ -34,6 +36,8 @@ pub(super) struct Source {
     pub(super) end: Option<i64>,
     /// Its lag.
     pub(super) lag: LagMetrics,
+    /// How far it is ahead.
+    pub(super) drift: Part,
 }
 
 /// All of them, and the records they hold.
@@ -63,7 +67,7 @@ impl<M> Lanes<M> {
         (topic, partition): &TopicPartition,
         input: usize,
         next: i64,
-        lag: LagMetrics,
+        (lag, drift): (LagMetrics, Part),
         now_ms: u64,
     ) -> LaneId {
         let lane = self.merge.open(now_ms);
@@ -78,6 +82,7 @@ impl<M> Lanes<M> {
             timestamp_ms: None,
             end: None,
             lag,
+            drift,
         });
         if !self.by_topic.iter().any(|(known, _)| known == topic) {
             self.by_topic.push((topic.clone(), Vec::new()));

@@ -127,8 +127,7 @@ impl<T> Merge<T> {
         // A lane that has given nothing yet comes before all others: `None` is the least.
         let next =
             self.lanes.iter().filter(|lane| !lane.queue.is_empty()).min_by_key(|lane| lane.last)?;
-        let slowest =
-            self.lanes.iter().filter(|lane| !lane.idle(now_ms)).min_by_key(|lane| lane.last)?;
+        let slowest = self.slowest(now_ms)?;
         let within = match (next.last, slowest.last) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -137,6 +136,23 @@ impl<T> Merge<T> {
             }
         };
         within.then_some(next.id)
+    }
+
+    /// The lane furthest behind of those that are not idle.
+    fn slowest(&self, now_ms: u64) -> Option<&Lane<T>> {
+        self.lanes.iter().filter(|lane| !lane.idle(now_ms)).min_by_key(|lane| lane.last)
+    }
+
+    /// How far each lane is ahead of the slowest that is not idle, in ms; 0 where either has given
+    /// nothing yet.
+    pub fn leads(&self, now_ms: u64) -> impl Iterator<Item = (LaneId, i64)> {
+        let slowest = self.slowest(now_ms).and_then(|lane| lane.last);
+        self.lanes.iter().map(move |lane| {
+            let lead = slowest
+                .zip(lane.last)
+                .map(|(slowest, last)| last.millis().saturating_sub(slowest.millis()).max(0));
+            (lane.id, lead.unwrap_or(0))
+        })
     }
 
     /// Takes the oldest record of a lane.
@@ -259,6 +275,19 @@ mod tests {
         merge.push(ids[0], DRIFT_MS, 1, 0);
         merge.push(ids[0], DRIFT_MS, 1, 0);
         assert_eq!(drain(&mut merge, 0).len(), 3);
+    }
+
+    #[test]
+    fn a_lead_is_told_over_the_slowest_lane_that_is_not_idle() {
+        let (mut merge, ids) = lanes(2);
+        merge.push(ids[0], 5000, 1, 0);
+        merge.push(ids[1], 6000, 1, 0);
+        let leads = |merge: &Merge<i64>, at| merge.leads(at).map(|(_, ms)| ms).collect::<Vec<_>>();
+        assert_eq!(leads(&merge, 0), [0, 0], "nothing was taken yet");
+        drain(&mut merge, 0);
+        assert_eq!(leads(&merge, 0), [0, 1000]);
+        merge.push(ids[1], 7000, 1, IDLE_MS);
+        assert_eq!(leads(&merge, IDLE_MS), [0, 0], "the first lane is idle now");
     }
 
     #[test]

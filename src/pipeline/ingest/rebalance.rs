@@ -73,8 +73,9 @@ impl Ingest<'_> {
         for (partition, next) in &starts {
             let input = self.inputs.iter().position(|state| state.input.topic == partition.0);
             let Some(input) = input else { continue };
-            let lag = self.shared.metrics.lag(Role::Ingest, &partition.0);
-            self.lanes.open(partition, input, *next, lag, now_ms);
+            let metrics = &self.shared.metrics;
+            let metrics = (metrics.lag(Role::Ingest, &partition.0), metrics.drift(&partition.0));
+            self.lanes.open(partition, input, *next, metrics, now_ms);
         }
         info!(partitions = partitions.len(), "ingest was assigned partitions");
         self.new_session(self.shared.routes());

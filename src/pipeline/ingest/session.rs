@@ -135,6 +135,7 @@ impl Session {
         };
         state.counts.records += 1;
         let Some(payload) = record.payload else {
+            state.counts.events += 1;
             state.counts.ignore(IgnoreReason::NullValue);
             return Taken::default();
         };
@@ -143,26 +144,30 @@ impl Session {
         let mut taken = Taken::default();
         let mut refused: Option<(DecodeError, u32, u32)> = None;
         let (router, early, counts) = (&mut self.router, &mut self.early, &mut state.counts);
-        let mut sink = |row: u32, outcome: Outcome<'_, '_>| match outcome {
-            Outcome::Event(event) => {
-                router.push(source, Offset(record.offset), row, event);
-                counts.forwarded += 1;
-                taken.newest = taken.newest.max(Some(event.event_time));
-                if router.rows() >= ROWS_MAX {
-                    make_messages(router, early);
+        let mut sink = |row: u32, outcome: Outcome<'_, '_>| {
+            counts.events += 1;
+            match outcome {
+                Outcome::Event(event) => {
+                    router.push(source, Offset(record.offset), row, event);
+                    counts.forwarded += 1;
+                    taken.newest = taken.newest.max(Some(event.event_time));
+                    if router.rows() >= ROWS_MAX {
+                        make_messages(router, early);
+                    }
                 }
-            }
-            Outcome::Ignored(reason) => counts.ignore(reason),
-            Outcome::Refused(error) => {
-                counts.refuse(&error);
-                match &mut refused {
-                    Some((_, _, rows)) => *rows += 1,
-                    None => refused = Some((error, row, 1)),
+                Outcome::Ignored(reason) => counts.ignore(reason),
+                Outcome::Refused(error) => {
+                    counts.refuse(&error);
+                    match &mut refused {
+                        Some((_, _, rows)) => *rows += 1,
+                        None => refused = Some((error, row, 1)),
+                    }
                 }
             }
         };
         let decoded = state.decoder.decode(payload, &state.input.source, &mut sink);
         if let Err(error) = decoded {
+            state.counts.events += 1;
             state.counts.refuse(&error);
             taken.flood = self.refuse(state, record, &error, None, limits, now_ms);
         } else if let Some((error, row, rows)) = refused {

@@ -132,6 +132,7 @@ impl Ingest<'_> {
             self.upkeep.routes.forwarded(route, stats.rows[route as usize]);
             self.upkeep.routes.keyless(route, stats.keyless[route as usize]);
         }
+        self.upkeep.routes.context_resets.follow(stats.context_resets);
         let now = clock::now();
         for (entry, matched) in stats.catalog_matches.iter().enumerate() {
             self.upkeep.catalog.follow(entry, *matched, now);
@@ -148,6 +149,11 @@ impl Ingest<'_> {
 
     #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^53")]
     fn publish_lag(&mut self) {
+        for (lane, lead_ms) in self.lanes.merge.leads(self.clock.ms()) {
+            if let Some(source) = self.lanes.iter().find(|source| source.lane == lane) {
+                source.drift.set(lead_ms as f64 / 1000.0);
+            }
+        }
         let now_ms = clock::now().millis();
         for source in self.lanes.iter() {
             let records = source.end.map_or(0, |end| (end - source.next).max(0));
