@@ -1,6 +1,7 @@
 //! The insider's curve against the limit, in text.
 
 use super::calendar::Day;
+use crate::alert::text::grouped;
 
 /// Days folded into one column.
 const DAYS_A_COLUMN: usize = 3;
@@ -62,29 +63,9 @@ fn months(columns: usize) -> String {
     axis
 }
 
-/// `number` with a comma before every third digit from the right.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        let shown = [0, 999, 1_000, 68_000, 12_000_000].map(grouped);
-        assert_eq!(shown, ["0", "999", "1,000", "68,000", "12,000,000"]);
-    }
 
     #[test]
     fn a_curve_below_the_limit_leaves_the_dashed_line_whole() {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    alert::text::grouped,
     config::Config,
     event::{GroupBy, batch::Batch},
     kafka::{self, embedded::Embedded},
@@ -158,8 +159,8 @@ impl<'a> Stage<'a> {
             "{} people, {} customers, an embedded broker at {servers}; one of them will take {} \
              records (seed {})",
             spec.people,
-            super::chart::grouped(u64::from(CUSTOMERS)),
-            super::chart::grouped(u64::from(STOLEN_RECORDS)),
+            grouped(u64::from(CUSTOMERS)),
+            grouped(u64::from(STOLEN_RECORDS)),
             spec.seed
         ))?;
         let organisation = Organisation::new(spec);

@@ -15,12 +15,15 @@ use serde_json::{Value, json};
 
 use super::{
     calendar::Day,
-    chart::{draw, grouped},
+    chart::draw,
     limits::LIMITS,
     tally::{Outcome, SHOWN_LIMIT, Tally},
     theft::STOLEN_RECORDS,
 };
-use crate::replay::{alert_line, minute};
+use crate::{
+    alert::text::grouped,
+    replay::{alert_line, minute},
+};
 
 /// Colleagues in the list of the busiest.
 const BUSIEST: usize = 5;
