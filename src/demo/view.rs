@@ -256,7 +256,9 @@ impl End<'_> {
 #[must_use]
 pub fn replay_command(folder: &str) -> String {
     use super::files::{CONFIG_FILE, EVENTS_FILE};
-    format!("  exfilwatch replay -c {folder}/{CONFIG_FILE} {folder}/{EVENTS_FILE}")
+    // As it was called: a newcomer who ran it by cargo has no `exfilwatch` in the path.
+    let program = std::env::args().next().unwrap_or_else(|| "exfilwatch".to_owned());
+    format!("  {program} replay -c {folder}/{CONFIG_FILE} {folder}/{EVENTS_FILE}")
 }
 
 fn lost(outcome: &Outcome, insider: &str) -> String {
