@@ -2,7 +2,7 @@
 //!
 //! `schemas/alert.v1.schema.json` is the truth; tests hold this file to it. Never here: query text
 //! and result data, which no event carries either. Every text that an event could choose passes
-//! [`text::shown`]. All times are milliseconds since the epoch.
+//! [`super::text::shown`]. All times are milliseconds since the epoch.
 
 use serde_json::{Value, json};
 

@@ -267,7 +267,8 @@ fn dead_letter(raw: RawDeadLetter, check: &mut Check<'_>) -> DeadLetterConfig {
         &place!["dead_letter", "max_bytes"],
         raw.max_bytes,
         900 << 10,
-        (1 << 10, 100 * MIB),
+        // No more than the producer takes.
+        (1 << 10, 8 * MIB),
     );
     DeadLetterConfig {
         bytes_per_second: check.size(

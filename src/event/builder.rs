@@ -24,6 +24,9 @@ use super::{
     batch::{Header, METADATA_KEY, Position, SourcePartition, SourceRef, VERSION},
 };
 
+/// Bytes of a row besides its texts, all columns together.
+const ROW_BYTES: usize = 128;
+
 /// A row on its way into a message.
 pub(super) struct Row<'a, 'e> {
     pub(super) key: &'a str,
@@ -37,6 +40,22 @@ pub(super) struct Row<'a, 'e> {
     pub(super) source: u16,
     pub(super) position: Position,
     pub(super) event: &'a Event<'e>,
+}
+
+impl Row<'_, '_> {
+    /// The most bytes that the row can add to a message.
+    pub(super) fn bytes(&self) -> usize {
+        let notes = [
+            self.written,
+            self.event.client_address.as_deref(),
+            self.event.event_id.as_deref(),
+            self.event.query_id.as_deref(),
+            self.event.query_fingerprint.as_deref(),
+        ];
+        let principal = self.principal.map_or(0, |(principal, _)| principal.len());
+        let notes: usize = notes.iter().flatten().map(|text| text.len()).sum();
+        ROW_BYTES + self.key.len() + principal + self.context.1.len() + notes
+    }
 }
 
 /// Rows of one route and one events partition.
@@ -69,6 +88,16 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn len(&self) -> usize {
         self.key_hash.len()
+    }
+
+    /// Bytes that the message would have now, about.
+    pub(super) fn bytes(&self) -> usize {
+        let dictionaries =
+            [&self.keys, &self.principals, &self.written, &self.contexts, &self.addresses];
+        let texts = [&self.event_id, &self.query_id, &self.fingerprint];
+        self.len() * ROW_BYTES
+            + dictionaries.iter().map(|dictionary| dictionary.bytes.len()).sum::<usize>()
+            + texts.iter().map(|text| text.values_slice().len()).sum::<usize>()
     }
 
     pub(super) fn push(&mut self, row: &Row<'_, '_>) {

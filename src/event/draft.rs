@@ -30,6 +30,10 @@ pub const OBJECTS_MAX: usize = 1000;
 /// Most labels of one object.
 pub const LABELS_MAX: usize = 100;
 
+/// Most bytes of all groups and objects of one event together. Text formats can't have more, their
+/// records are no longer; columns that are compressed or dictionaries could.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
 /// From this many objects on, repeats are looked for by hash: the comparison of each with each
 /// would let one hostile record cost seconds.
 const COMPARE_EACH_MAX: usize = 8;
@@ -87,6 +91,8 @@ impl<'a> Draft<'a> {
             database: or(self.database, &defaults.database),
         };
         let mut objects = self.objects.unwrap_or_default();
+        let groups = self.groups.unwrap_or_default();
+        at_most("groups and objects in bytes", bytes_of(&groups, &objects), EVENT_BYTES_MAX)?;
         merge_repeats(&mut objects, source.database.as_deref());
         Ok(Event {
             event_id: self.event_id,
@@ -99,7 +105,7 @@ impl<'a> Draft<'a> {
                     expected: "a principal whose id is not blank",
                 })?,
                 kind: self.principal_kind,
-                groups: self.groups.unwrap_or_default(),
+                groups,
                 tenant: or(self.tenant, &defaults.tenant),
             },
             source,
@@ -135,6 +141,16 @@ impl<'a> Draft<'a> {
             }),
         }
     }
+}
+
+/// Bytes of the texts of groups and objects.
+fn bytes_of(groups: &[Text<'_>], objects: &[Object<'_>]) -> usize {
+    let of = |texts: &[Text<'_>]| texts.iter().map(|text| text.len()).sum::<usize>();
+    let objects = objects.iter().map(|object| {
+        let path = [object.database.as_deref(), object.schema.as_deref(), Some(&*object.name)];
+        path.iter().flatten().map(|part| part.len()).sum::<usize>() + of(&object.labels)
+    });
+    of(groups) + objects.sum::<usize>()
 }
 
 /// Fills an empty slot. A field that is written twice means two things to two readers, so it is

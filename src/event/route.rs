@@ -24,6 +24,10 @@ use super::{
 /// Distinct contexts remembered between messages; beyond it they are forgotten and made anew.
 pub const CONTEXTS_MAX: usize = 65_536;
 
+/// A message is closed before a row would take it beyond this. One row alone may be longer: a
+/// context of [`super::draft::EVENT_BYTES_MAX`] bytes, each of which may take six in JSON.
+pub const MESSAGE_BYTES: usize = 1 << 20;
+
 /// What decides where a row goes. Changes only at a committed offset (D1).
 #[derive(Debug)]
 pub struct RouterSpec {
@@ -81,6 +85,10 @@ pub struct Router {
     builders: Vec<Vec<Builder>>,
     sources: Vec<SourcePartition>,
     contexts: Contexts,
+    /// Messages that reached [`MESSAGE_BYTES`] before the flush.
+    full: Vec<Routed>,
+    /// Why one of them could not be made.
+    fault: Option<ArrowError>,
     buffered: usize,
     stats: RouterStats,
     principal: String,
@@ -103,6 +111,8 @@ impl Router {
             spec,
             sources: Vec::new(),
             contexts: Contexts::default(),
+            full: Vec::new(),
+            fault: None,
             buffered: 0,
             stats,
             principal: String::new(),
@@ -196,10 +206,26 @@ impl Router {
             position: Position { offset: origin.offset, row: origin.row, object },
             event,
         };
-        let partition = key_hash.partition(self.spec.partitions.max(1)) as usize;
-        self.builders[route][partition].push(&row);
+        let partition = key_hash.partition(self.spec.partitions.max(1));
+        let builder = &mut self.builders[route][partition as usize];
+        if builder.len() > 0 && builder.bytes() + row.bytes() > MESSAGE_BYTES {
+            let rows = u32::try_from(builder.len()).unwrap_or(u32::MAX);
+            match builder.finish(group_by, &self.sources) {
+                Ok(payload) => {
+                    self.full.push(Routed { route: group_by, partition, rows, payload });
+                }
+                Err(fault) => self.fault = Some(fault),
+            }
+        }
+        builder.push(&row);
         self.buffered += 1;
         self.stats.rows[group_by as usize] += 1;
+    }
+
+    /// Messages that are full and wait for [`Self::flush`]: a sign that it is time for it.
+    #[must_use]
+    pub const fn full(&self) -> usize {
+        self.full.len()
     }
 
     /// Rows that wait for [`Self::flush`].
@@ -225,6 +251,10 @@ impl Router {
     /// # Errors
     /// Arrow refuses the columns, which would be a fault of this program.
     pub fn flush(&mut self, out: &mut Vec<Routed>) -> Result<(), ArrowError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        out.append(&mut self.full);
         for (&route, builders) in self.spec.routes.iter().zip(&mut self.builders) {
             for (partition, builder) in (0..).zip(builders) {
                 let rows = u32::try_from(builder.len()).unwrap_or(u32::MAX);
@@ -458,6 +488,31 @@ mod tests {
         }
         let used: std::collections::BTreeSet<_> = homes.values().collect();
         assert_eq!((homes.len(), used.len()), (100, 8));
+    }
+
+    #[test]
+    fn a_message_is_closed_before_it_is_too_long_and_loses_no_row() {
+        let mut router = router(&[PrincipalId], 1);
+        let id = router.source(&source(0));
+        let long = "i".repeat(400);
+        for offset in 0..4000 {
+            let query_id = Some(format!("{long}{offset}").into());
+            let event = Event { query_id, ..event("x") };
+            router.push(id, Offset(offset), 0, &event);
+        }
+        assert!(router.full() > 0);
+        let mut out = Vec::new();
+        router.flush(&mut out).unwrap();
+        assert_eq!((router.rows(), router.full()), (0, 0));
+        assert!(out.len() > 1);
+        assert!(out.iter().all(|message| message.payload.len() < MESSAGE_BYTES + 8192));
+        let batches = out.iter().map(|message| Batch::decode(&message.payload).unwrap());
+        let offsets: Vec<i64> = batches
+            .flat_map(|batch| {
+                (0..batch.len()).map(|row| batch.position(row).offset.0).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(offsets, (0..4000).collect::<Vec<_>>(), "in order, each once");
     }
 
     #[test]

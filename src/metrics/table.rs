@@ -138,7 +138,7 @@ metrics! {
     // Alerts.
     alerts_delivered: CounterVec "exfilwatch_alerts_delivered_total"
         ["rule", "severity", "activity"] "alerts"
-        "Alerts acknowledged by the alert topic; rule is exfilwatch.<kind> for system alerts.";
+        "Alerts acknowledged by the alert topic; system alerts have rules such as exfilwatch.degraded.";
     alert_latency: Histogram "exfilwatch_alert_latency_seconds" [] "seconds"
         "From the time of the event that caused an alert to the acknowledgement of the alert.";
     alerts_undelivered: Sum "exfilwatch_alerts_undelivered" [] "alerts"

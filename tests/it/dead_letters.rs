@@ -116,6 +116,30 @@ fn a_value_too_large_to_keep_is_cut_and_told_by_length_and_hash() {
 }
 
 #[test]
+fn a_letter_its_topic_refuses_is_cut_further_and_holds_nothing_up() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "refused");
+    let topic = setup.input("json", 1);
+    // One of sixteen letters, by SplitMix64: nothing that compresses well.
+    let letter = |n: u64| {
+        let z = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        u8::try_from((z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 60).unwrap()
+    };
+    let poison: String = (0..100_000).map(|n| char::from(b'a' + letter(n))).collect();
+    let service = setup.run(&one_input(&topic));
+    service.ready();
+    // An operator makes the topic take less than the program was told and checked at its start.
+    kafka.set_topic_config(&setup.topic("dead"), "max.message.bytes", "20000");
+    kafka.produce(&topic, Compression::None, [good(0), Message::new(poison), good(1)]);
+    all_counted(&[&service], 2);
+    let mut reader = setup.reader("dead");
+    let letters = reader.until("the letter", SOON, |seen| !seen.is_empty());
+    assert_eq!(header(&letters[0], "exfilwatch-length"), "100000");
+    assert!(letters[0].value.as_ref().is_some_and(|value| value.len() < 20_000));
+}
+
+#[test]
 fn a_flood_keeps_headers_only_and_raises_an_alert() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "flood");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     events::{MINUTE_MS, Read, now_ms, ordinary_hour, spread, theft},
     findings::{Finding, OPEN, RULE, openings},
-    kafka::{self, Compression},
+    kafka::{self, Compression, Message},
     service::Setup,
     steps::{SOON, all_counted, all_read, applied, one_input, produce},
 };
@@ -31,6 +31,31 @@ fn events_of_every_compression_are_counted() {
     let mut reader = setup.reader("alerts");
     let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
     assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn events_whose_rows_are_far_larger_than_their_records_are_counted() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "expanding");
+    let rule = "- {id: r, group_by: object, limits: [{window: 1h, above: 1000000}]}";
+    setup.rules("rules.yaml", &format!("rules:\n  {rule}\n"));
+    let topic = setup.input("json", 1);
+    // A row for each object, and each row with the ids of its record: 1 kB for every 7 bytes.
+    let objects: Vec<String> = (0..1000).map(|n| format!("t{n:04}")).collect();
+    let (objects, id) = (serde_json::json!(objects), "i".repeat(500));
+    let records = (0..40).map(|n| {
+        Message::new(format!(
+            r#"{{"event_id":"{id}","query":{{"id":"{id}"}},"event_time":{},"principal":"p{n}",
+                "source":{{"kind":"x"}},"objects":{objects},"rows":1}}"#,
+            now_ms()
+        ))
+    });
+    kafka.produce(&topic, Compression::None, records);
+    let service = setup.run(&one_input(&topic));
+    let labels = [("group_by", "object"), ("outcome", "applied")];
+    service.until("40,000 rows", SOON, || {
+        service.metrics().sum("exfilwatch_rows_evaluated_total", &labels) == 40_000
+    });
 }
 
 #[test]

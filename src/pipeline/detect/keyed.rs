@@ -225,7 +225,7 @@ impl Keyed {
     /// reads the record again.
     fn fail(&self, failure: &Failure) {
         self.shared
-            .fail(format!("a dead letter of a keyed input cannot be written: {}", failure.0));
+            .fail(format!("a dead letter of a keyed input cannot be written: {}", failure.cause));
     }
 
     fn miskeyed(&self, principal: &str, partition: i32, other: i32) {

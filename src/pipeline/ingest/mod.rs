@@ -300,9 +300,18 @@ impl<'c> Ingest<'c> {
     /// A delivery failed: nothing more may be delivered past it. Drops the producer, goes back to
     /// the last offsets that are safe and begins anew (D1).
     fn rewind(&mut self, failure: &Failure) -> Result<(), Error> {
-        error!("writing failed; going back to the last acknowledged offsets: {}", failure.0);
-        let reason = format!("writing failed: {}", failure.0);
+        error!("writing failed; going back to the last acknowledged offsets: {}", failure.cause);
+        let reason = format!("writing failed: {}", failure.cause);
         self.shared.health.not_ready(Role::Ingest, cause::WRITING, reason);
+        if failure.letter_too_large {
+            // The topic takes less than is configured. The record comes again, so it must differ.
+            self.letters.keep_bytes /= 4;
+            warn!(
+                keep_bytes = self.letters.keep_bytes,
+                "the dead-letter topic refuses letters of this length; they are cut further from \
+                 here on, see its max.message.bytes and dead_letter.max_bytes"
+            );
+        }
         self.output.purge();
         self.output = Output::new(self.shared)?;
         self.safe.clear();
@@ -373,7 +382,7 @@ impl<'c> Ingest<'c> {
         info!("ingest drains");
         let settled = match self.settle(deadline) {
             Ok(settled) => settled,
-            Err(failure) => anyhow::bail!("ingest could not drain: {}", failure.0),
+            Err(failure) => anyhow::bail!("ingest could not drain: {}", failure.cause),
         };
         self.keep_up();
         self.inputs.iter_mut().for_each(InputState::publish);

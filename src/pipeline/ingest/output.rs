@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
+
 use super::{dead_letter::DeadLetter, merge::LaneId};
 use crate::{
     event::{DecodeError, route::Routed},
@@ -30,7 +32,18 @@ pub(in crate::pipeline) type Positions = BTreeMap<LaneId, i64>;
 
 /// Why the output is of no more use.
 #[derive(Debug)]
-pub(in crate::pipeline) struct Failure(pub String);
+pub(in crate::pipeline) struct Failure {
+    /// Why.
+    pub(in crate::pipeline) cause: String,
+    /// It was a dead letter that its topic does not take at this length.
+    pub(in crate::pipeline) letter_too_large: bool,
+}
+
+impl Failure {
+    fn new(cause: String) -> Self {
+        Self { cause, letter_too_large: false }
+    }
+}
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -63,6 +76,12 @@ pub(in crate::pipeline) struct Output {
     unsent: VecDeque<Outgoing>,
     events_topic: String,
     letter_topic: String,
+}
+
+/// Whether a dead letter was refused for its length.
+fn too_large(ticket: &Ticket, cause: &KafkaError) -> bool {
+    matches!(ticket.kind, Kind::Letter(_))
+        && cause.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
 impl Output {
@@ -133,7 +152,7 @@ impl Output {
 
     fn send_events(&self, flush: FlushId, routed: &Routed) -> Result<bool, Failure> {
         if routed.payload.len() > MESSAGE_BYTES_MAX {
-            return Err(Failure(format!(
+            return Err(Failure::new(format!(
                 "a message of {} rows has {} bytes, above {MESSAGE_BYTES_MAX}",
                 routed.rows,
                 routed.payload.len()
@@ -171,7 +190,10 @@ impl Output {
         match self.producer.send(message, ticket) {
             Ok(()) => Ok(true),
             Err(Refused::Full(_)) => Ok(false),
-            Err(Refused::Failed(_, cause)) => Err(Failure(format!("`{topic}`: {cause}"))),
+            Err(Refused::Failed(ticket, cause)) => Err(Failure {
+                letter_too_large: too_large(&ticket, &cause),
+                cause: format!("`{topic}`: {cause}"),
+            }),
         }
     }
 
@@ -190,7 +212,7 @@ impl Output {
             self.producer.poll(Duration::ZERO);
         }
         if let Some(fatal) = self.producer.fatal() {
-            return Err(Failure(fatal.to_string()));
+            return Err(Failure::new(fatal.to_string()));
         }
         self.pump()
     }
@@ -206,7 +228,10 @@ impl Output {
             };
             if let Err(cause) = result {
                 shared.metrics.delivery_failures.with_label_values(&[output]).inc();
-                return Err(Failure(format!("a message to the {output} topic: {cause}")));
+                return Err(Failure {
+                    letter_too_large: too_large(&ticket, &cause),
+                    cause: format!("a message to the {output} topic: {cause}"),
+                });
             }
             if let Kind::Letter(code) = ticket.kind {
                 let code = DecodeError::CODES[code];

@@ -17,8 +17,9 @@ use crate::{
         DecodeError, Decoder, Format, GroupBy, IgnoreReason, Outcome,
         batch::SourcePartition,
         catalog::Catalog,
+        draft::EVENT_BYTES_MAX,
         identity::Identity,
-        route::{Routed, Router, RouterSpec, SourceId},
+        route::{MESSAGE_BYTES, Routed, Router, RouterSpec, SourceId},
     },
     metrics::{InputCounts, InputMetrics},
     pipeline::Shared,
@@ -27,14 +28,14 @@ use crate::{
 
 /// Rows buffered before they are written into messages, over all partitions of the events topic.
 pub(in crate::pipeline) const ROWS_MAX: usize = 32 * 1024;
-/// Bytes of raw records behind the rows of one flush. Texts of a row come from its record, and a
-/// row takes about 100 bytes besides, so a message stays below
-/// [`crate::kafka::client::MESSAGE_BYTES_MAX`] even if every row goes to one partition.
+/// Bytes of raw records behind the rows of one flush: what is lost work when it fails.
 pub(in crate::pipeline) const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of dead letters buffered before a flush.
 const LETTER_BYTES_MAX: usize = 1024 * 1024;
 
-const _: () = assert!(RAW_BYTES_MAX + ROWS_MAX * 100 <= crate::kafka::client::MESSAGE_BYTES_MAX);
+// The router closes a message in time; a single row is longer only by its context.
+const _: () =
+    assert!(MESSAGE_BYTES + 6 * EVENT_BYTES_MAX < crate::kafka::client::MESSAGE_BYTES_MAX);
 
 /// An input topic and what reads it.
 pub(in crate::pipeline) struct InputState {
@@ -220,6 +221,7 @@ impl Session {
     #[must_use]
     pub(in crate::pipeline) fn is_full(&self) -> bool {
         self.router.rows() >= ROWS_MAX
+            || self.router.full() > 0
             || self.raw_bytes >= RAW_BYTES_MAX
             || self.letter_bytes >= LETTER_BYTES_MAX
             || !self.early.is_empty()

@@ -85,7 +85,7 @@ impl Ingest<'_> {
         self.upkeep.round_at = Instant::now();
         self.publish_counts();
         self.publish_lag();
-        if let Err(Failure(cause)) = self.mark_time() {
+        if let Err(Failure { cause, .. }) = self.mark_time() {
             // The producer says so again at the next delivery, and that is handled there.
             tracing::warn!("a time mark was not written: {cause}");
         }

@@ -9,7 +9,9 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::{Header, Headers, OwnedHeaders},
@@ -183,6 +185,15 @@ impl Client {
         let described = described.unwrap_or_else(|code| panic!("topic {topic}: {code}"));
         let entry = described.get(key).unwrap_or_else(|| panic!("topic {topic} has no {key}"));
         entry.value.clone().unwrap_or_default()
+    }
+
+    /// Changes one config of a topic; the others fall back to their defaults.
+    pub(crate) fn set_topic_config(&self, topic: &str, key: &str, value: &str) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+        let results = wait(self.admin().alter_configs([&config], &AdminOptions::new()));
+        for result in results.expect("the broker takes the request") {
+            result.unwrap_or_else(|(_, code)| panic!("topic {topic}: {code}"));
+        }
     }
 
     /// How many partitions a topic has; 0 when there is no such topic.
