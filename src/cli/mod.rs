@@ -119,8 +119,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 /// How a failed command ends: 78 where the configuration is to blame, 1 otherwise.
 #[must_use]
 pub fn failure(error: &anyhow::Error) -> Outcome {
-    let topics = |error: &crate::kafka::Error| matches!(error, crate::kafka::Error::Topics { .. });
-    if error.is::<Faults>() || error.downcast_ref().is_some_and(topics) {
+    // A client that cannot be made has a wrong setting under `kafka.properties`.
+    let settings = |error: &crate::kafka::Error| {
+        use crate::kafka::Error::{Client, Topics};
+        matches!(error, Topics { .. } | Client { .. })
+    };
+    if error.is::<Faults>() || error.downcast_ref().is_some_and(settings) {
         return Outcome::BadConfig;
     }
     if is_closed_pipe(error) { Outcome::Fine } else { Outcome::Findings }

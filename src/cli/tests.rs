@@ -173,6 +173,9 @@ fn completions_name_every_command() {
 fn missing_topics_are_a_fault_of_the_configuration_and_a_closed_pipe_is_none_at_all() {
     let topics = crate::kafka::Error::Topics { faults: vec!["x".to_owned()] };
     assert_eq!(failure(&topics.into()), Outcome::BadConfig);
+    let cause = rdkafka::error::KafkaError::ClientCreation("no such file".to_owned());
+    let client = crate::kafka::Error::Client { client: "alerts".to_owned(), cause };
+    assert_eq!(failure(&client.into()), Outcome::BadConfig, "a wrong path of a certificate");
     let closed = io::Error::from(io::ErrorKind::BrokenPipe);
     assert_eq!(failure(&closed.into()), Outcome::Fine);
     assert_eq!(failure(&anyhow::anyhow!("no broker")), Outcome::Findings);

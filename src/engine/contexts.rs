@@ -42,9 +42,10 @@ struct Entry {
 
 impl Contexts {
     /// Called between messages, so that numbers given out stay good for a message.
-    pub(super) fn make_room(&mut self, wanted: usize) {
+    pub(super) fn make_room(&mut self, wanted: usize, stats: &mut Stats) {
         if self.entries.len() + wanted > CONTEXTS_MAX {
             self.forget();
+            stats.context_resets += 1;
         }
     }
 

@@ -46,7 +46,6 @@ impl Engine {
             if charge.per_row && !self.matches_row(message, row, charge.meter) {
                 continue;
             }
-            self.stats.matched[charge.meter] += u64::from(charge.first);
             let amount = match self.rules.meters[charge.meter].measure {
                 Measure::Rows => batch.rows(row),
                 Measure::Bytes => batch.bytes(row),
@@ -54,6 +53,8 @@ impl Engine {
             };
             // Unknown is not 0: rules on queries meet it, and it is counted below.
             let Some(amount) = amount else { continue };
+            // A rule that can't count what it matches is as blind as one that matches nothing.
+            self.stats.matched[charge.meter] += u64::from(charge.first);
             matched = true;
             counted |= self.charge(&Cause { message: *message, row, at }, charge.meter, amount);
         }

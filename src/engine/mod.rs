@@ -138,7 +138,7 @@ impl Engine {
 
     /// Looks up each distinct context and source partition of a message once.
     fn resolve(&mut self, batch: &Batch) {
-        self.contexts.make_room(batch.contexts().values().len());
+        self.contexts.make_room(batch.contexts().values().len(), &mut self.stats);
         self.context_ids.clear();
         for text in batch.contexts().values().iter().flatten() {
             let id = self.contexts.id(text, &self.rules, &mut self.stats);

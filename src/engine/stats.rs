@@ -21,7 +21,7 @@ pub struct Stats {
     pub upper_bounds: u64,
     /// Keys that came near a limit.
     pub promotions: u64,
-    /// Events matched by meter, as the rule set orders them.
+    /// Events matched and counted by meter, as the rule set orders them.
     pub matched: Vec<u64>,
     /// Contexts that were no valid JSON, which would be a fault of the writer; they are counted by
     /// rules without a filter only.

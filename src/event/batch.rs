@@ -1,7 +1,7 @@
 //! The internal format: canonical rows of one route and one events partition as an Arrow IPC
 //! stream, one self-contained stream a message.
 //!
-//! What repeats is a dictionary: keys, principals, addresses, and the whole [`super::context::Context`] as JSON
+//! What repeats is a dictionary: keys, principals, addresses, and the whole `Context` as JSON
 //! text, so that detect decides filters once per distinct value. Rows keep the order in which they
 //! were routed, and each names its origin (D1). A message without rows is a time mark (W6).
 //! Never here: deciding what a row means.

@@ -30,9 +30,9 @@ pub const OBJECTS_MAX: usize = 1000;
 /// Most labels of one object.
 pub const LABELS_MAX: usize = 100;
 
-/// Most bytes of all groups and objects of one event together. Text formats can't have more, their
-/// records are no longer; columns that are compressed or dictionaries could.
-pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of all groups and objects of one event together, so that a row has a known size
+/// whatever a compressed or dictionary-encoded column expands to.
+pub const EVENT_BYTES_MAX: usize = 512 << 10;
 
 /// From this many objects on, repeats are looked for by hash: the comparison of each with each
 /// would let one hostile record cost seconds.

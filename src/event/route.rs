@@ -26,7 +26,7 @@ pub const CONTEXTS_MAX: usize = 65_536;
 
 /// A message is closed before a row would take it beyond this. One row alone may be longer: a
 /// context of [`super::draft::EVENT_BYTES_MAX`] bytes, each of which may take six in JSON.
-pub const MESSAGE_BYTES: usize = 1 << 20;
+pub const MESSAGE_BYTES: usize = 4 << 20;
 
 /// What decides where a row goes. Changes only at a committed offset (D1).
 #[derive(Debug)]
@@ -495,7 +495,7 @@ mod tests {
         let mut router = router(&[PrincipalId], 1);
         let id = router.source(&source(0));
         let long = "i".repeat(400);
-        for offset in 0..4000 {
+        for offset in 0..16_000 {
             let query_id = Some(format!("{long}{offset}").into());
             let event = Event { query_id, ..event("x") };
             router.push(id, Offset(offset), 0, &event);
@@ -512,7 +512,7 @@ mod tests {
                 (0..batch.len()).map(|row| batch.position(row).offset.0).collect::<Vec<_>>()
             })
             .collect();
-        assert_eq!(offsets, (0..4000).collect::<Vec<_>>(), "in order, each once");
+        assert_eq!(offsets, (0..16_000).collect::<Vec<_>>(), "in order, each once");
     }
 
     #[test]

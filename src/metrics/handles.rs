@@ -286,7 +286,10 @@ impl Metrics {
     ) -> MatchMetrics {
         let one = |glob: &'a str| {
             let last = self.catalog_last_matched.with_label_values(&[glob]);
-            last.set(last.get().max(epoch_seconds(now)));
+            // A session begins at every rebalance; only the first one sets the clock.
+            if last.get() == 0.0 {
+                last.set(epoch_seconds(now));
+            }
             (Total::new(self.catalog_matched.with_label_values(&[glob])), last)
         };
         MatchMetrics(globs.into_iter().map(one).collect())

@@ -138,7 +138,8 @@ metrics! {
     // Alerts.
     alerts_delivered: CounterVec "exfilwatch_alerts_delivered_total"
         ["rule", "severity", "activity"] "alerts"
-        "Alerts acknowledged by the alert topic; system alerts have rules such as exfilwatch.degraded.";
+        "Alerts acknowledged by the alert topic; system alerts have rules such as \
+         exfilwatch.degraded.";
     alert_latency: Histogram "exfilwatch_alert_latency_seconds" [] "seconds"
         "From the time of the event that caused an alert to the acknowledgement of the alert.";
     alerts_undelivered: Sum "exfilwatch_alerts_undelivered" [] "alerts"
@@ -175,8 +176,8 @@ metrics! {
         "Messages Kafka refused or lost on the way to events, alerts or dead_letter; each is \
          sent again.";
     queue_fill: MaxVec "exfilwatch_queue_fill_ratio" ["queue"] "ratio"
-        "How full the fullest queue of its kind is: hold (records held back by drift), ring \
-         (between poll and engine) or producer.";
+        "How full the fullest queue of its kind is: hold (records held back by drift) or ring \
+         (between poll and engine).";
     account_difference: SumVec "exfilwatch_account_difference_rows" ["role"] "rows"
         "Rows by which the account of what was read and what became of it fails to add up; 0 is \
          healthy.";

@@ -304,6 +304,8 @@ fn supervise(
     health: Arc<Health>,
     stop: Arc<Stop>,
 ) -> anyhow::Result<()> {
+    // Before the broker is waited for: rules may be changed meanwhile.
+    let fingerprint = crate::config::rules_fingerprint(&config);
     let Some(cluster) = find_topics(&config, roles, &health, &stop)? else { return Ok(()) };
     let in_force = Arc::new(compile(&config.rules));
     metrics.rules_in_force(&in_force, clock::now());
@@ -320,7 +322,7 @@ fn supervise(
         stop,
         failure: OnceLock::new(),
     });
-    let reload = reload::watch(&shared)?;
+    let reload = reload::watch(&shared, fingerprint)?;
     let mut threads = Vec::new();
     for role in roles {
         let owned = Arc::clone(&shared);

@@ -27,14 +27,13 @@ const SILENT_AFTER_S: f64 = 24.0 * 3600.0;
 /// Scope of the reload alert.
 const SCOPE: &str = "rules";
 
-/// Starts the watcher; it ends with the pipeline.
+/// Starts the watcher; it ends with the pipeline. `fingerprint` is that of the rules in force.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(super) fn watch(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn watch(shared: &Arc<Shared>, mut fingerprint: u64) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     thread::Builder::new().name("reload".to_owned()).spawn(move || {
-        let mut fingerprint = config::rules_fingerprint(&shared.config);
         let mut silence_at = Instant::now();
         let mut silent = BTreeMap::new();
         while !shared.stopping() {

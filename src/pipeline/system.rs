@@ -131,7 +131,8 @@ pub fn gap((topic, number): &(String, i32), from: i64, first: i64, end: i64) -> 
     };
     Condition {
         kind: SystemKind::DataGap,
-        scope: format!("{topic}/{number}"),
+        // Each gap is news of its own: a later one must not be folded into an earlier.
+        scope: format!("{topic}/{number}@{from}"),
         severity: Severity::High,
         message,
         details: vec![

@@ -240,7 +240,7 @@ impl Worker {
                 let topic = &self.shared.config.topics.events;
                 self.shared.publisher.raise(Condition {
                     kind: SystemKind::DataGap,
-                    scope: format!("{topic}/{partition}"),
+                    scope: format!("{topic}/{partition}@{offset}"),
                     severity: Severity::High,
                     message: format!(
                         "message {offset} of {topic}[{partition}] cannot be read, so its rows were \
