@@ -18,6 +18,13 @@ pub(super) struct Outage {
     said: Option<Instant>,
 }
 
+impl Outage {
+    /// No broker answers: what was last heard of the ends of topics is stale.
+    pub(super) const fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+}
+
 impl Shared {
     /// Takes note of a consumer's connections. librdkafka reconnects by itself.
     pub(super) fn note_brokers(&self, role: Role, statistics: &Statistics, outage: &mut Outage) {

@@ -100,6 +100,8 @@ pub(super) struct Reader {
     letters_from: i64,
     /// Broker time of the rows that wait to be applied.
     broker_time: Option<EventTime>,
+    /// Offset after the record taken last, until it is flushed.
+    next: Option<i64>,
 }
 
 impl Reader {
@@ -148,7 +150,7 @@ impl Keyed {
                 partition,
             },
         );
-        Reader { lane, partition, session, letters_from, broker_time: None }
+        Reader { lane, partition, session, letters_from, broker_time: None, next: None }
     }
 
     /// Forgets an assignment.
@@ -185,7 +187,7 @@ impl Keyed {
             flood_begins(&self.shared);
         }
         reader.broker_time = Some(broker_time);
-        self.positions.insert(reader.lane, offset + 1);
+        reader.next = Some(offset + 1);
         due
     }
 
@@ -194,6 +196,10 @@ impl Keyed {
         let Some(broker_time) = reader.broker_time.take() else { return Vec::new() };
         let (events, letters) = reader.session.flush();
         self.input.publish();
+        // Only now: a flush of another reader must not make safe what is still buffered here.
+        if let Some(next) = reader.next.take() {
+            self.positions.insert(reader.lane, next);
+        }
         if let Err(failure) = self.output.flush(self.positions.clone(), Vec::new(), letters) {
             self.fail(&failure);
         }

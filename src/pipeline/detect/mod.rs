@@ -313,6 +313,10 @@ impl<'c> Detect<'c> {
     /// Nobody writes time marks into a keyed input, so the reader makes them (W6).
     fn mark_time(&mut self) {
         for (partition, assigned) in &mut self.partitions {
+            if self.outage.is_on() {
+                assigned.at_end = None;
+                continue;
+            }
             if assigned.at_end.is_some_and(|since| since.elapsed() >= MARK_AFTER) {
                 assigned.at_end = Some(Instant::now());
                 let hand = hand_of(*partition, self.hands.len());

@@ -168,6 +168,7 @@ impl Ingest<'_> {
         let ended =
             |source: &super::lanes::Source| source.end.is_some_and(|end| source.next >= end);
         let at_end = !self.lanes.is_empty()
+            && !self.upkeep.outage.is_on()
             && self.lanes.merge.is_empty()
             && self.dirty_since.is_none()
             && self.lanes.iter().all(ended);
