@@ -81,7 +81,9 @@ fn most_from(finding: &RuleFinding) -> String {
     if finding.group_by == GroupBy::Object || finding.evidence.objects.is_empty() {
         return String::new();
     }
-    let objects = finding.evidence.objects.iter().take(OBJECTS_MAX);
+    let mut objects: Vec<&(String, u64)> = finding.evidence.objects.iter().collect();
+    objects.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let objects = objects.into_iter().take(OBJECTS_MAX);
     let names: Vec<String> = objects.map(|(name, _)| text::shown(name, SHORT_MAX)).collect();
     format!("; most from {}", names.join(" and "))
 }

@@ -84,10 +84,10 @@ impl Engine {
     fn charge(&mut self, cause: &Cause<'_>, meter: usize, amount: u64) -> bool {
         let key = cause.message.batch.key_hash(cause.row);
         let charged = self.meters[meter].add(key, cause.at, amount, &mut self.budget);
+        self.stats.late_for_window += u64::from(charged.late_windows);
         if !charged.counted {
             return false;
         }
-        self.stats.late_for_window += u64::from(charged.late_windows);
         self.stats.promotions += u64::from(charged.promoted_now);
         if charged.near {
             let counts = self.meters[meter].read(key);
@@ -172,7 +172,7 @@ impl Engine {
         };
         if let Some(reason) = reason {
             self.publish(episode_key, &mut episode, reason, counts, cause.message.broker_time);
-            episode.published_at = cause.at;
+            episode.published_at = episode.published_at.max(cause.at);
         }
         self.episodes.put(episode_key, episode);
         self.time.set_due(self.episodes.next_due());
@@ -215,7 +215,9 @@ impl Engine {
             Reason::Escalated | Reason::Doubled | Reason::Ongoing => Activity::Update,
         };
         for crossed in &mut episode.crossed {
-            crossed.published_hi = counts.hi[meter.limits[crossed.limit].window];
+            // Never lowered: a window that fell back to 0 would double at every row.
+            let hi = counts.hi[meter.limits[crossed.limit].window];
+            crossed.published_hi = crossed.published_hi.max(hi);
         }
         let seen = self.near.get(rules.rules[rule].meter, key);
         self.outbox.push(Alert {
@@ -371,8 +373,10 @@ fn update_reason(
     at: EventTime,
 ) -> Option<Reason> {
     let doubled = episode.crossed.iter().any(|crossed| {
-        let hi = counts.hi[meter.limits[crossed.limit].window];
-        hi >= crossed.published_hi.saturating_mul(2)
+        let limit = &meter.limits[crossed.limit];
+        let hi = counts.hi[limit.window];
+        // Halved, not doubled: a count at its ceiling has not doubled again.
+        hi > limit.above && hi / 2 >= crossed.published_hi
     });
     if doubled {
         Some(Reason::Doubled)

@@ -1,6 +1,8 @@
 //! The part of an event that many events share: everything a filter may ask for except the
 //! principal's name, the client address and the query. Interned once, decided once per rule set.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Destination, Event, RowsQuality, catalog::Catalog};
@@ -53,19 +55,34 @@ pub struct ContextObject {
     pub row_count: Option<u64>,
 }
 
+/// Adds what another spelling of the same object says.
+fn absorb(object: &mut ContextObject, twin: ContextObject) {
+    for label in twin.labels {
+        if !object.labels.contains(&label) {
+            object.labels.push(label);
+        }
+    }
+    object.row_count = object.row_count.max(twin.row_count);
+}
+
 impl Context {
     /// The context of an event, the catalogue applied, and the catalogue entries that applied.
     #[must_use]
     pub fn of(event: &Event<'_>, catalog: &Catalog) -> (Self, Vec<usize>) {
         let mut objects: Vec<ContextObject> = Vec::with_capacity(event.objects.len());
         let mut entries = Vec::new();
+        let mut by_name = HashMap::with_capacity(event.objects.len());
         for object in &event.objects {
             let (object, entry) = catalog.resolve(object, event.source.database.as_deref());
             entries.extend(entry.filter(|entry| !entries.contains(entry)));
             // Spellings of one name are one object, or a join with itself would be charged twice.
-            let name = object.full_name.to_lowercase();
-            if !objects.iter().any(|known| known.full_name.to_lowercase() == name) {
-                objects.push(object);
+            // It has the labels of all: a twin without a label must not hide one with it.
+            match by_name.entry(object.full_name.to_lowercase()) {
+                Entry::Vacant(place) => {
+                    place.insert(objects.len());
+                    objects.push(object);
+                }
+                Entry::Occupied(place) => absorb(&mut objects[*place.get()], object),
             }
         }
         let context = Self {

@@ -30,9 +30,9 @@ pub const OBJECTS_MAX: usize = 1000;
 /// Most labels of one object.
 pub const LABELS_MAX: usize = 100;
 
-/// Most bytes of all groups and objects of one event together, so that a row has a known size
-/// whatever a compressed or dictionary-encoded column expands to.
-pub const EVENT_BYTES_MAX: usize = 512 << 10;
+/// Most bytes of all groups and objects of one event together, the database that objects inherit
+/// counted for each, so that a context has a known size whatever a record expands to.
+pub const EVENT_BYTES_MAX: usize = 256 << 10;
 
 /// From this many objects on, repeats are looked for by hash: the comparison of each with each
 /// would let one hostile record cost seconds.
@@ -92,7 +92,11 @@ impl<'a> Draft<'a> {
         };
         let mut objects = self.objects.unwrap_or_default();
         let groups = self.groups.unwrap_or_default();
-        at_most("groups and objects in bytes", bytes_of(&groups, &objects), EVENT_BYTES_MAX)?;
+        at_most(
+            "groups and objects in bytes",
+            bytes_of(&groups, &objects, source.database.as_deref()),
+            EVENT_BYTES_MAX,
+        )?;
         merge_repeats(&mut objects, source.database.as_deref());
         Ok(Event {
             event_id: self.event_id,
@@ -143,11 +147,12 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Bytes of the texts of groups and objects.
-fn bytes_of(groups: &[Text<'_>], objects: &[Object<'_>]) -> usize {
+/// Bytes of the texts of groups and objects, what these inherit from the source included.
+fn bytes_of(groups: &[Text<'_>], objects: &[Object<'_>], source_database: Option<&str>) -> usize {
     let of = |texts: &[Text<'_>]| texts.iter().map(|text| text.len()).sum::<usize>();
     let objects = objects.iter().map(|object| {
-        let path = [object.database.as_deref(), object.schema.as_deref(), Some(&*object.name)];
+        let database = object.database.as_deref().or(source_database);
+        let path = [database, object.schema.as_deref(), Some(&*object.name)];
         path.iter().flatten().map(|part| part.len()).sum::<usize>() + of(&object.labels)
     });
     of(groups) + objects.sum::<usize>()

@@ -25,7 +25,8 @@ use super::{
 pub const CONTEXTS_MAX: usize = 65_536;
 
 /// A message is closed before a row would take it beyond this. One row alone may be longer: a
-/// context of [`super::draft::EVENT_BYTES_MAX`] bytes, each of which may take six in JSON.
+/// context holds a name whole and in parts, and in JSON each of the
+/// [`super::draft::EVENT_BYTES_MAX`] bytes may take six.
 pub const MESSAGE_BYTES: usize = 4 << 20;
 
 /// What decides where a row goes. Changes only at a committed offset (D1).

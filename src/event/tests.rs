@@ -51,6 +51,21 @@ fn invalid_examples_break_the_schema_and_are_refused() {
     }
 }
 
+#[test]
+fn an_event_whose_objects_inherit_too_much_is_refused() {
+    let objects: Vec<String> = (0..1000).map(|n| format!("t{n}")).collect();
+    let record = |database: usize| {
+        serde_json::json!({
+            "event_time": 0, "principal": "mkeller", "rows": 1, "objects": objects,
+            "source": {"kind": "x", "database": "\u{1}".repeat(database)},
+        })
+        .to_string()
+    };
+    event(Format::Canonical, record(200).as_bytes(), |event| assert_eq!(event.objects.len(), 1000));
+    let error = refusal(Format::Canonical, record(4096).as_bytes());
+    assert_eq!(error.code(), "too_large");
+}
+
 proptest! {
     #[test]
     fn whatever_an_event_can_mean_fits_the_schema(

@@ -6,7 +6,7 @@ use crate::{
     units::EventTime,
 };
 
-use crate::rules::Field;
+use crate::{event::Object, rules::Field};
 
 use super::*;
 
@@ -26,6 +26,45 @@ fn a_count_at_the_limit_is_silent_and_one_more_opens_an_episode() {
     assert_eq!((finding.key.as_str(), finding.actor.as_deref()), ("ann", Some("ann")));
     assert_eq!((finding.windows[0].lo, finding.windows[0].hi), (101, 101));
     assert_eq!(finding.records_so_far, 101);
+}
+
+#[test]
+fn reads_of_nothing_long_after_do_not_double_a_count_that_fell_back() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High), (30 * DAY, 100, High)])]);
+    assert_eq!(rig.read("ann", 0, 101).len(), 1);
+    let mut alerts = 0;
+    for n in 0..100 {
+        alerts += rig.read("ann", 2 * DAY + n, 0).len();
+    }
+    assert_eq!(alerts, 1, "one update a day");
+}
+
+#[test]
+fn a_count_at_its_ceiling_does_not_double_again() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.read("ann", 0, u64::MAX);
+    let alerts: usize = (1..100).map(|n| rig.read("ann", n, 1000).len()).sum();
+    assert_eq!(alerts, 0);
+}
+
+#[test]
+fn a_label_of_one_spelling_counts_for_its_twin() {
+    let labelled = WrittenRule {
+        wanted: vec![(Field::ObjectLabels, vec!["pii".to_owned()])],
+        ..rule("r", &[(HOUR, 100, High)])
+    };
+    let mut rig = Rig::new(&[labelled]);
+    let object = |name: &'static str, labels: &[&'static str]| Object {
+        name: name.into(),
+        labels: labels.iter().map(|&label| label.into()).collect(),
+        ..Object::default()
+    };
+    // Two tables in PostgreSQL; the one without a label comes first.
+    let objects = [object("Customers", &[]), object("customers", &["pii"])];
+    let read = Event { objects: objects.into_iter().collect(), ..event("ann", 0, 101) };
+    rig.push(&read);
+    rig.flush();
+    assert_eq!(rig.alerts().len(), 1);
 }
 
 #[test]

@@ -35,7 +35,7 @@ const LETTER_BYTES_MAX: usize = 1024 * 1024;
 
 // The router closes a message in time; a single row is longer only by its context.
 const _: () =
-    assert!(MESSAGE_BYTES + 6 * EVENT_BYTES_MAX < crate::kafka::client::MESSAGE_BYTES_MAX);
+    assert!(MESSAGE_BYTES + 12 * EVENT_BYTES_MAX < crate::kafka::client::MESSAGE_BYTES_MAX);
 
 /// An input topic and what reads it.
 pub(in crate::pipeline) struct InputState {
