@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{EventTime, KeyHash, Offset, Partition};
 
-use super::GroupBy;
+use super::{GroupBy, ipc};
 
 /// Version of the format; a reader refuses a newer one.
 pub const VERSION: u32 = 1;
@@ -133,6 +133,9 @@ pub enum BatchError {
     /// Not an Arrow IPC stream, or one cut short.
     #[error("message is no complete Arrow IPC stream: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// Damaged where Arrow itself does not look.
+    #[error(transparent)]
+    Damaged(#[from] super::DecodeError),
     /// No stream, or more than one batch in it.
     #[error("message holds {found} record batches, expected one")]
     Batches {
@@ -166,15 +169,18 @@ pub enum BatchError {
 impl Batch {
     /// Reads one message. Copies `payload` once; columns then point into that copy.
     pub fn decode(payload: &[u8]) -> Result<Self, BatchError> {
-        let mut buffer = Buffer::from(payload);
-        let mut decoder = StreamDecoder::new();
-        let mut batches = Vec::new();
-        while !buffer.is_empty() {
-            if let Some(batch) = decoder.decode(&mut buffer)? {
-                batches.push(batch);
+        let batches = ipc::guarded(|| {
+            let mut buffer = Buffer::from(payload);
+            let mut decoder = StreamDecoder::new();
+            let mut batches = Vec::new();
+            while !buffer.is_empty() {
+                if let Some(batch) = decoder.decode(&mut buffer)? {
+                    batches.push(batch);
+                }
             }
-        }
-        decoder.finish()?;
+            decoder.finish()?;
+            Ok(batches)
+        })?;
         match <[RecordBatch; 1]>::try_from(batches) {
             Ok([batch]) => Self::from_record_batch(&batch),
             Err(batches) => Err(BatchError::Batches { found: batches.len() }),

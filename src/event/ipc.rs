@@ -206,7 +206,7 @@ fn dictionaries(data_type: &DataType) -> usize {
 }
 
 /// Runs arrow on what was looked over; see the head of this file for the panic it may still hide.
-fn guarded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, DecodeError> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, DecodeError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(|error| syntax(&error.to_string())),
         Err(_) => Err(syntax("the arrays contradict their description")),

@@ -6,8 +6,15 @@ use jsonschema::Validator;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::testing::{arb_event, event, refusal, to_json};
-use super::{Event, Format};
+use super::testing::{arb_event, event, mutated, refusal, to_json};
+use super::{
+    Event, Format, GroupBy, Outcome, SourceDefaults,
+    batch::{Batch, SourcePartition},
+    catalog::Catalog,
+    identity::{Identity, IdentitySpec},
+    route::{Router, RouterSpec},
+};
+use crate::units::Offset;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas")
@@ -77,5 +84,38 @@ proptest! {
             let value: Value = serde_json::from_str(&to_json(event).to_string()).unwrap();
             prop_assert!(schema.is_valid(&value), "{value}: {:?}", schema.validate(&value));
         }
+    }
+}
+
+/// A message of the internal format with a few rows.
+fn message() -> Vec<u8> {
+    let mut router = Router::new(RouterSpec {
+        routes: vec![GroupBy::PrincipalId],
+        partitions: 1,
+        seed: (1, 2),
+        identity: Identity::new(&IdentitySpec::default()),
+        catalog: Catalog::new(Vec::new()),
+    });
+    let id = router.source(&SourcePartition::default());
+    let record = fs::read(root().join("examples/event/valid/every_member.json")).unwrap();
+    let mut decoder = Format::Canonical.decoder();
+    for offset in 0..5 {
+        let mut sink = |row, outcome: Outcome<'_, '_>| match outcome {
+            Outcome::Event(event) => router.push(id, Offset(offset), row, event),
+            other => panic!("{other:?}"),
+        };
+        decoder.decode(&record, &SourceDefaults::default(), &mut sink).unwrap();
+    }
+    let mut out = Vec::new();
+    router.flush(&mut out).unwrap();
+    out.remove(0).payload
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn no_damage_to_a_message_makes_its_reader_panic(payload in mutated(Just(message()))) {
+        let _ = Batch::decode(&payload);
     }
 }
