@@ -133,9 +133,11 @@ pub(crate) fn ordinary_hour(people: i64, reads: i64, end_ms: i64) -> Vec<Read> {
         .collect()
 }
 
-/// A thief takes `reads` times 7 records within the hour that `end_ms` ends.
+/// A thief takes `reads` times 7 records within the last 45 minutes before `end_ms`: so late in
+/// the hour that no coarse slice of 12 minutes holds one of them and crosses the window's edge,
+/// and `lo` and `hi` are exact whatever the order in which the partitions are read (W1).
 pub(crate) fn theft(principal: &str, reads: i64, end_ms: i64) -> Vec<Read> {
-    let step = 50 * MINUTE_MS / reads;
-    let at = |index| end_ms - 50 * MINUTE_MS + index * step;
+    let step = 45 * MINUTE_MS / reads;
+    let at = |index| end_ms - 45 * MINUTE_MS + index * step;
     (0..reads).map(|index| Read::of(principal, at(index), 7)).collect()
 }
