@@ -83,7 +83,8 @@ impl Engine {
     /// Adds to one meter. False when it was too late there.
     fn charge(&mut self, cause: &Cause<'_>, meter: usize, amount: u64) -> bool {
         let key = cause.message.batch.key_hash(cause.row);
-        let charged = self.meters[meter].add(key, cause.at, amount, &mut self.budget);
+        let times = (cause.at, cause.message.broker_time);
+        let charged = self.meters[meter].add(key, times, amount, &mut self.budget);
         self.stats.late_for_window += u64::from(charged.late_windows);
         if !charged.counted {
             return false;

@@ -8,6 +8,9 @@ use crate::{
     window::{Added, Budget, Table, TableSpec, WINDOWS_MAX},
 };
 
+/// Coarse slices in a window.
+const SLICES_PER_WINDOW: i64 = 5;
+
 /// Counts of one key over all windows of a meter, in the meter's order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
@@ -43,6 +46,9 @@ struct Place {
 struct Lanes {
     table: Table,
     windows: [Option<WindowSpan>; WINDOWS_MAX],
+    /// How far ahead of broker time an event may move a key: one coarse slice of the shortest
+    /// window, so that the key's real events still find every slice they need (W4, W2).
+    lead_ms: i64,
     /// Time of the first row counted.
     since: Option<EventTime>,
 }
@@ -73,7 +79,9 @@ impl MeterState {
                 *lane = Some(span);
             }
             let table = Table::new(TableSpec { windows, promote_at: [u64::MAX; WINDOWS_MAX] });
-            self.tables.push(Lanes { table, windows, since: None });
+            let shortest = spans.iter().map(|span| span.secs()).min().unwrap_or_default();
+            let lead_ms = i64::from(shortest) * 1000 / SLICES_PER_WINDOW;
+            self.tables.push(Lanes { table, windows, lead_ms, since: None });
         }
         let wanted =
             |lanes: &Lanes| lanes.windows.iter().flatten().any(|w| meter.windows.contains(w));
@@ -116,17 +124,19 @@ impl MeterState {
         self.tables.iter().for_each(|lanes| lanes.table.prefetch_slot(key));
     }
 
-    /// Adds to every window of a key.
+    /// Adds to every window of a key. An event ahead of `broker_time` counts at most one slice of
+    /// the shortest window ahead of it (W4).
     #[inline]
     pub(super) fn add(
         &mut self,
         key: KeyHash,
-        at: EventTime,
+        (at, broker_time): (EventTime, EventTime),
         amount: u64,
         budget: &mut Budget,
     ) -> Charged {
         let mut charged = Charged::default();
         for lanes in &mut self.tables {
+            let at = at.min(broker_time.plus_millis(lanes.lead_ms));
             lanes.since.get_or_insert(at);
             let added: Added = lanes.table.add(key, at.tick(), amount, budget);
             charged.near |= added.promoted;

@@ -9,8 +9,9 @@
 //! - D1: a row at or before the highest applied of its source partition and route changes nothing.
 //! - D3: ids come from rule, key, opening time and ordinal, never from a clock.
 //! - D5: rows read = applied + duplicate + too late.
-//! - W4: event time is clamped to broker time plus the allowed skew.
-//! - W6: the partition's time is the greatest clamped event time applied, or a time mark.
+//! - W4: event time is clamped to broker time plus the allowed skew. Within the skew it moves no
+//!   key's windows further ahead than one slice, and the partition's time not at all.
+//! - W6: the partition's time is the greatest event time applied, up to broker time, or a mark.
 
 mod contexts;
 mod decide;
@@ -186,7 +187,8 @@ impl Engine {
             at = message.latest;
             self.stats.clamped += 1;
         }
-        if self.time.advance(at) {
+        // A clock that is ahead must not close the episodes of others.
+        if self.time.advance(at.min(message.broker_time)) {
             self.close_due(message.broker_time);
         }
         if self.count(message, row, at) {

@@ -54,9 +54,29 @@ fn a_time_of_the_year_2100_is_clamped_and_moves_nothing_beyond_the_skew() {
     rig.read("ann", 0, 60);
     rig.read("mallory", 2_000_000_000, 1);
     assert_eq!(rig.engine.stats().clamped, 1);
-    let skewed = rig.broker_time.plus_millis(300_000);
-    assert_eq!(rig.engine.time(), Some(skewed));
+    assert_eq!(rig.engine.time(), Some(rig.broker_time));
     assert_eq!(rig.read("ann", 60, 60).len(), 1, "her window did not move");
+}
+
+#[test]
+fn one_event_with_a_clock_ahead_hides_none_of_the_real_events_of_its_key() {
+    for span in [MINUTE, 5 * MINUTE, HOUR] {
+        let mut rig = Rig::new(&[rule("r", &[(span, 100, High)])]);
+        rig.broker_time = event("", 60, 0).event_time;
+        assert!(rig.read("ann", 60 + 290, 1).is_empty());
+        assert!(rig.read("ann", 60, 50).is_empty());
+        assert_eq!(rig.read("ann", 60, 50).len(), 1, "a window of {span} s");
+        assert_eq!(rig.engine.stats().late_for_window, 0);
+    }
+}
+
+#[test]
+fn a_clock_ahead_closes_nobody_elses_episode() {
+    let mut rig = Rig::new(&[rule("r", &[(MINUTE, 100, High)])]);
+    rig.broker_time = event("", 60, 0).event_time;
+    assert_eq!(rig.read("ann", 60, 101).len(), 1);
+    assert!(rig.read("mallory", 60 + 290, 1).is_empty());
+    assert!(rig.read("ann", 61, 50).is_empty(), "the same episode goes on");
 }
 
 #[test]
