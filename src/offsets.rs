@@ -123,6 +123,12 @@ impl Applied {
         new
     }
 
+    /// The highest row applied of a number given out by [`Self::id`].
+    #[must_use]
+    pub fn highest(&self, id: usize) -> Option<Position> {
+        self.highest[id]
+    }
+
     /// The highest row applied, per source partition and route.
     pub fn positions(&self) -> impl Iterator<Item = (&SourcePartition, GroupBy, Position)> {
         self.ids.iter().filter_map(|((source, route), &id)| {

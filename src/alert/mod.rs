@@ -5,6 +5,7 @@
 pub mod ids;
 pub mod ocsf;
 mod sentence;
+pub mod system;
 pub mod text;
 
 use crate::{

@@ -11,8 +11,11 @@ use crate::{
 
 use super::Stats;
 
-/// Contexts remembered over messages; when more come, all are forgotten and decided anew.
-const CONTEXTS_MAX: usize = 65_536;
+/// Bytes of contexts remembered over messages; when more come, all are forgotten and decided anew.
+/// One message may hold more for itself, which its own limit bounds (`event::route`).
+const BYTES_MAX: usize = 32 << 20;
+/// Counted for each context besides its text: the parsed form is about twice the text and this.
+const ENTRY_BYTES: usize = 512;
 
 /// A meter that counts, or may count, the rows of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(super) struct Contexts {
     table: HashTable<u32>,
     entries: Vec<Entry>,
     hasher: foldhash::fast::RandomState,
+    /// About what the entries take.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -42,8 +47,8 @@ struct Entry {
 
 impl Contexts {
     /// Called between messages, so that numbers given out stay good for a message.
-    pub(super) fn make_room(&mut self, wanted: usize, stats: &mut Stats) {
-        if self.entries.len() + wanted > CONTEXTS_MAX {
+    pub(super) fn make_room(&mut self, stats: &mut Stats) {
+        if self.bytes > BYTES_MAX {
             self.forget();
             stats.context_resets += 1;
         }
@@ -53,6 +58,7 @@ impl Contexts {
     pub(super) fn forget(&mut self) {
         self.table.clear();
         self.entries.clear();
+        self.bytes = 0;
     }
 
     /// The number of a context, decided if it is new.
@@ -68,6 +74,7 @@ impl Contexts {
         });
         let id = u32::try_from(entries.len()).expect("a message holds fewer than 2^32 contexts");
         let charges = GroupBy::ALL.map(|route| charges(&context, route, rules));
+        self.bytes += 3 * text.len() + ENTRY_BYTES;
         self.entries.push(Entry { hash, text: text.into(), context, charges });
         let entries = &self.entries;
         self.table.insert_unique(hash, id, |&id| entries[id as usize].hash);
@@ -104,4 +111,23 @@ fn charges(context: &Context, route: GroupBy, rules: &RuleSet) -> Vec<Vec<Charge
             charged.collect()
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::compile::compile;
+
+    #[test]
+    fn ever_new_contexts_take_no_more_than_the_limit_and_one_message() {
+        let rules = compile(&[]);
+        let (mut contexts, mut stats) = (Contexts::default(), Stats::new(0));
+        let filler = "x".repeat(64 << 10);
+        for n in 0..1000 {
+            contexts.make_room(&mut stats);
+            contexts.id(&format!("{n}{filler}"), &rules, &mut stats);
+            assert!(contexts.bytes <= BYTES_MAX + 3 * (filler.len() + 8) + ENTRY_BYTES);
+        }
+        assert!(stats.context_resets >= 5, "{}", stats.context_resets);
+    }
 }

@@ -1,10 +1,7 @@
 //! From counts to findings: which limits a row crosses, what an episode publishes, when it closes.
 
 use crate::{
-    alert::{
-        Activity, Alert, EpisodeId, Evidence, MessageId, Reason, RuleFinding, Subject,
-        SystemFinding, SystemKind, WindowReading,
-    },
+    alert::{Activity, Alert, EpisodeId, Evidence, Reason, RuleFinding, Subject, WindowReading},
     event::{GroupBy, RowsQuality},
     rules::{Limit, Measure, Meter, RowFields, Severity},
     units::{EventTime, Tick},
@@ -19,13 +16,6 @@ use super::{
 
 /// Event time after which an episode that goes on says so again (D3).
 const ONGOING_MS: i64 = 24 * 3_600_000;
-
-/// The DEGRADED alert of this engine while it is open (W5).
-#[derive(Debug)]
-pub(super) struct Degraded {
-    episode: EpisodeId,
-    since: EventTime,
-}
 
 /// A row that was counted on a key near a limit.
 #[derive(Clone, Copy)]
@@ -146,7 +136,14 @@ impl Engine {
             return;
         }
         let opened = open.is_none();
+        let is_certain = |limit: &Limit| counts.lo[limit.window] > limit.above;
+        let certain = !counts.estimated || rules.limits[limits.clone()].iter().any(is_certain);
+        if opened && !self.episodes.have_room(certain) {
+            self.refuse_crossing(cause.at, cause.message.broker_time);
+            return;
+        }
         let mut episode = open.unwrap_or_else(|| self.open(cause, episode_key));
+        episode.estimated &= !certain;
         let mut escalated = false;
         for (index, limit) in limits.clone().zip(&rules.limits[limits]) {
             if !above(limit) {
@@ -178,6 +175,7 @@ impl Engine {
         self.episodes.put(episode_key, episode);
         self.time.set_due(self.episodes.next_due());
         if opened {
+            self.near.hold(meter, key);
             self.meters[meter].pin(key);
         }
     }
@@ -196,6 +194,7 @@ impl Engine {
             published_at: at,
             ordinal: 0,
             due: at.tick(),
+            estimated: true,
         }
     }
 
@@ -295,58 +294,9 @@ impl Engine {
         let rules = self.rules.meters[meter].limits.iter().map(|limit| limit.rule);
         if !self.episodes.any(rules, key) {
             self.meters[meter].unpin(key);
+            // A later episode begins its own.
+            self.near.forget(meter, key);
         }
-    }
-
-    /// Raises or ends the DEGRADED alert (W5).
-    pub(super) fn watch_budget(&mut self, broker_time: EventTime) {
-        let degraded = self.budget.degraded();
-        let scope = self.options.partition.0.to_string();
-        if degraded && self.degraded.is_none() {
-            let since = self.time.now().unwrap_or(broker_time);
-            let rule = format!("exfilwatch.{}", SystemKind::Degraded.as_str());
-            let episode = EpisodeId::of(&rule, &scope, since);
-            self.degraded = Some(Degraded { episode, since });
-            self.publish_degraded(episode, since, Activity::Create, &scope, broker_time);
-        } else if !degraded && let Some(Degraded { episode, since }) = self.degraded.take() {
-            self.publish_degraded(episode, since, Activity::Close, &scope, broker_time);
-        }
-    }
-
-    fn publish_degraded(
-        &mut self,
-        episode: EpisodeId,
-        since: EventTime,
-        activity: Activity,
-        scope: &str,
-        broker_time: EventTime,
-    ) {
-        let create = activity == Activity::Create;
-        let message = if create {
-            "the memory ceiling is reached: small keys are estimated from now on, never too low; \
-             raise detect.memory_limit or spread the partitions over more members"
-        } else {
-            "every key is counted exactly again"
-        };
-        self.outbox.push(Alert {
-            episode,
-            message: MessageId::of(episode, activity, u32::from(!create)),
-            activity,
-            reason: if create { Reason::Crossed } else { Reason::FellBack },
-            subject: Subject::System(SystemFinding {
-                kind: SystemKind::Degraded,
-                scope: scope.to_owned(),
-                message: message.to_owned(),
-                details: vec![
-                    ("memory_limit_bytes", self.options.memory_limit.to_string()),
-                    ("keys_evicted", self.budget.evicted().to_string()),
-                ],
-            }),
-            severity: Severity::High,
-            time: broker_time,
-            first_seen: since,
-            last_seen: self.time.now().unwrap_or(since),
-        });
     }
 
     /// Whether a rule has an episode open for a key.

@@ -10,6 +10,12 @@ use crate::{
     units::{EventTime, KeyHash, Tick},
 };
 
+/// Open episodes of one engine, about 500 bytes each. Beyond it a crossing gets no alert of its own.
+const EPISODES_MAX: usize = 65_536;
+/// Of these, episodes that rest on a sketch alone: at the memory ceiling every small key may look
+/// like a thief, and alerts nobody can read hide the one who is.
+pub(super) const ESTIMATED_MAX: usize = 100;
+
 /// Index of a rule and hash of a group key.
 pub(super) type EpisodeKey = (usize, KeyHash);
 
@@ -39,6 +45,8 @@ pub(super) struct Episode {
     pub(super) ordinal: u32,
     /// When it closes if nothing more comes.
     pub(super) due: Tick,
+    /// Every limit it crossed so far was crossed by counts of a sketch only, which other keys share.
+    pub(super) estimated: bool,
 }
 
 impl Episode {
@@ -59,6 +67,7 @@ impl Episode {
 pub(super) struct Episodes {
     open: HashMap<EpisodeKey, Episode>,
     due: BTreeSet<(Tick, EpisodeKey)>,
+    estimated: usize,
 }
 
 impl Episodes {
@@ -66,15 +75,27 @@ impl Episodes {
         self.open.len()
     }
 
+    /// Those of them that rest on a sketch alone.
+    pub(super) fn estimated(&self) -> usize {
+        self.estimated
+    }
+
+    /// Whether another may open: one by counts that are `certain`, or one by estimated counts.
+    pub(super) fn have_room(&self, certain: bool) -> bool {
+        self.len() < EPISODES_MAX && (certain || self.estimated < ESTIMATED_MAX)
+    }
+
     /// Takes an episode out to work on it; [`Self::put`] brings it back.
     pub(super) fn take(&mut self, key: EpisodeKey) -> Option<Episode> {
         let episode = self.open.remove(&key)?;
         self.due.remove(&(episode.due, key));
+        self.estimated -= usize::from(episode.estimated);
         Some(episode)
     }
 
     pub(super) fn put(&mut self, key: EpisodeKey, episode: Episode) {
         self.due.insert((episode.due, key));
+        self.estimated += usize::from(episode.estimated);
         self.open.insert(key, episode);
     }
 
@@ -95,6 +116,7 @@ impl Episodes {
     /// All of them, in a stable order, taken out.
     pub(super) fn take_all(&mut self) -> Vec<(EpisodeKey, Episode)> {
         self.due.clear();
+        self.estimated = 0;
         let mut all: Vec<_> = self.open.drain().collect();
         all.sort_unstable_by_key(|&(key, _)| key);
         all

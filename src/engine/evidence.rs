@@ -18,8 +18,9 @@ const QUERIES_MAX: usize = 8;
 const TEXT_MAX: usize = 256;
 /// Keys near a limit for which evidence is kept, per engine: about 1.5 KiB each.
 const NEAR_MAX: usize = 8_192;
-/// Evidence of a key that has not moved for this long is dropped when room is needed: no window
-/// is longer.
+/// Entries that a new key looks at to find one that gives way.
+const LOOKED_AT_MAX: usize = 16;
+/// Evidence of a key that has not moved for this long begins anew: no window is longer.
 const QUIET_MS: i64 = 30 * 24 * 3_600_000;
 
 /// What is seen of one key near a limit.
@@ -31,12 +32,21 @@ pub(super) struct Seen {
     pub(super) last: EventTime,
     /// What the longest window held when this began, plus everything counted since.
     pub(super) records: u64,
+    /// An episode is open.
+    held: bool,
 }
+
+/// Meter and key.
+type NearKey = (usize, KeyHash);
 
 /// Evidence by meter and key.
 #[derive(Debug, Default)]
 pub(super) struct Near {
-    keys: HashMap<(usize, KeyHash), Seen>,
+    /// Place in `entries`.
+    places: HashMap<NearKey, usize>,
+    entries: Vec<(NearKey, Seen)>,
+    /// Where the next search for one to give way starts.
+    hand: usize,
 }
 
 /// A row as evidence sees it.
@@ -52,7 +62,8 @@ pub(super) struct Sight<'a> {
 impl Near {
     /// Remembers a row of a key near a limit. `before` is what its longest window held without it.
     ///
-    /// False when too many keys are near a limit; the key then goes without evidence.
+    /// When too many keys are near a limit, one without an episode gives way. False if none of
+    /// those looked at could: the key then goes without evidence.
     pub(super) fn see(
         &mut self,
         meter: usize,
@@ -60,27 +71,76 @@ impl Near {
         sight: &Sight<'_>,
         before: u64,
     ) -> bool {
-        if !self.keys.contains_key(&(meter, key)) && self.keys.len() >= NEAR_MAX {
-            let quiet = sight.at.plus_millis(-QUIET_MS);
-            self.keys.retain(|_, seen| seen.last > quiet);
-            if self.keys.len() >= NEAR_MAX {
-                return false;
+        let place = match self.places.get(&(meter, key)) {
+            Some(&place) => {
+                let seen = &mut self.entries[place].1;
+                if !seen.held && sight.at > seen.last.plus_millis(QUIET_MS) {
+                    *seen = Seen::new(sight, before);
+                }
+                place
             }
-        }
-        let seen = self.keys.entry((meter, key)).or_insert_with(|| Seen::new(sight, before));
-        seen.add(sight);
+            None => match self.place_for((meter, key), Seen::new(sight, before)) {
+                Some(place) => place,
+                None => return false,
+            },
+        };
+        self.entries[place].1.add(sight);
         true
     }
 
+    fn place_for(&mut self, key: NearKey, seen: Seen) -> Option<usize> {
+        let count = self.entries.len();
+        let place = if count < NEAR_MAX {
+            self.entries.push((key, seen));
+            count
+        } else {
+            let looked_at = (0..LOOKED_AT_MAX).map(|step| (self.hand + step) % count);
+            let free = looked_at.filter(|&place| !self.entries[place].1.held);
+            let place = free.min_by_key(|&place| {
+                let seen = &self.entries[place].1;
+                (seen.records, seen.last)
+            });
+            self.hand = (self.hand + LOOKED_AT_MAX) % count;
+            let place = place?;
+            self.places.remove(&self.entries[place].0);
+            self.entries[place] = (key, seen);
+            place
+        };
+        self.places.insert(key, place);
+        Some(place)
+    }
+
     pub(super) fn get(&self, meter: usize, key: KeyHash) -> Option<&Seen> {
-        self.keys.get(&(meter, key))
+        self.places.get(&(meter, key)).map(|&place| &self.entries[place].1)
+    }
+
+    /// An episode has opened: its evidence stays until [`Self::forget`].
+    pub(super) fn hold(&mut self, meter: usize, key: KeyHash) {
+        if let Some(&place) = self.places.get(&(meter, key)) {
+            self.entries[place].1.held = true;
+        }
+    }
+
+    /// The last episode of the key is over: a later one begins its own evidence.
+    pub(super) fn forget(&mut self, meter: usize, key: KeyHash) {
+        let Some(place) = self.places.remove(&(meter, key)) else { return };
+        self.entries.swap_remove(place);
+        if let Some((moved, _)) = self.entries.get(place) {
+            self.places.insert(*moved, place);
+        }
     }
 
     /// Moves evidence to the meters' new numbers after a change of rules; `None`: the meter went.
     pub(super) fn renumber(&mut self, number: impl Fn(usize) -> Option<usize>) {
-        let keys = std::mem::take(&mut self.keys).into_iter();
-        self.keys =
-            keys.filter_map(|((meter, key), seen)| Some(((number(meter)?, key), seen))).collect();
+        self.entries.retain_mut(|((meter, _), _)| match number(*meter) {
+            Some(now) => {
+                *meter = now;
+                true
+            }
+            None => false,
+        });
+        let places = self.entries.iter().enumerate().map(|(place, &(key, _))| (key, place));
+        self.places = places.collect();
     }
 }
 
@@ -91,7 +151,7 @@ impl Seen {
             first_event_id: sight.batch.event_id(sight.row).map(cut).map(str::to_owned),
             ..Evidence::default()
         };
-        Self { evidence, first: sight.at, last: sight.at, records: before }
+        Self { evidence, first: sight.at, last: sight.at, records: before, held: false }
     }
 
     fn add(&mut self, sight: &Sight<'_>) {

@@ -17,6 +17,8 @@ pub(super) struct Counts {
     pub(super) newest: Tick,
     pub(super) lo: SmallVec<[u64; WINDOWS_MAX]>,
     pub(super) hi: SmallVec<[u64; WINDOWS_MAX]>,
+    /// Some `hi` includes counts of a sketch.
+    pub(super) estimated: bool,
 }
 
 /// What adding to a key did.
@@ -169,6 +171,7 @@ impl MeterState {
         }
         let newest = readings.iter().flatten().map(|reading| reading.newest).max();
         counts.newest = newest.unwrap_or_default();
+        counts.estimated = readings.iter().flatten().any(|reading| reading.estimated);
         counts
     }
 
@@ -188,6 +191,11 @@ impl MeterState {
 
     pub(super) fn unpin(&mut self, key: KeyHash) {
         self.tables.iter_mut().for_each(|lanes| lanes.table.unpin(key));
+    }
+
+    /// Ends the estimates of what is out of every window.
+    pub(super) fn drop_expired_sketch(&mut self, budget: &mut Budget) {
+        self.tables.iter_mut().for_each(|lanes| lanes.table.drop_expired_sketch(budget));
     }
 
     /// The time since which every one of `windows` has counted.

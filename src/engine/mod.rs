@@ -21,13 +21,12 @@ mod meters;
 mod outbox;
 mod reload;
 mod stats;
+mod system;
 #[cfg(test)]
 mod tests;
 mod time;
 
 use std::sync::Arc;
-
-use arrow::array::Array as _;
 
 use crate::{
     alert::{Alert, MessageId},
@@ -46,6 +45,7 @@ use self::{
     evidence::Near,
     meters::MeterState,
     outbox::Outbox,
+    system::Conditions,
     time::PartitionTime,
 };
 
@@ -77,7 +77,7 @@ pub struct Engine {
     outbox: Outbox,
     time: PartitionTime,
     stats: Stats,
-    degraded: Option<decide::Degraded>,
+    conditions: Conditions,
     /// Scratch of a batch: entry of [`Contexts`] by dictionary id, number in [`Applied`] by source.
     context_ids: Vec<u32>,
     applied_ids: Vec<usize>,
@@ -108,7 +108,7 @@ impl Engine {
             episodes: Episodes::default(),
             outbox: Outbox::default(),
             time: PartitionTime::default(),
-            degraded: None,
+            conditions: Conditions::default(),
             context_ids: Vec::new(),
             applied_ids: Vec::new(),
             options,
@@ -123,6 +123,7 @@ impl Engine {
         let latest = broker_time.plus_millis(self.options.allowed_skew_ms);
         let message = Message { batch, broker_time, latest };
         self.resolve(batch);
+        self.check_chain(batch, broker_time);
         for start in (0..batch.len()).step_by(CHUNK) {
             let rows = start..(start + CHUNK).min(batch.len());
             self.prefetch(batch, rows.clone());
@@ -134,12 +135,12 @@ impl Engine {
             self.time.mark(batch.sources(), mark.min(broker_time));
             self.close_due(broker_time);
         }
-        self.watch_budget(broker_time);
+        self.end_conditions(&message);
     }
 
     /// Looks up each distinct context and source partition of a message once.
     fn resolve(&mut self, batch: &Batch) {
-        self.contexts.make_room(batch.contexts().values().len(), &mut self.stats);
+        self.contexts.make_room(&mut self.stats);
         self.context_ids.clear();
         for text in batch.contexts().values().iter().flatten() {
             let id = self.contexts.id(text, &self.rules, &mut self.stats);
@@ -195,7 +196,9 @@ impl Engine {
             self.stats.applied += 1;
         } else {
             self.stats.too_late += 1;
+            self.row_too_late(at, message.broker_time);
         }
+        self.watch_budget(message.broker_time);
     }
 
     /// Alerts decided since the last call, in order, appended to `out`. They stay in the outbox.

@@ -1,13 +1,13 @@
 //! A change of rules at a message boundary (D7): counts stay where the meter stays.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use smallvec::SmallVec;
 
 use crate::{
     alert::Reason,
-    rules::{Rule, RuleSet},
-    units::{EventTime, Tick},
+    rules::{Limit, Rule, RuleSet},
+    units::EventTime,
 };
 
 use super::{
@@ -21,8 +21,9 @@ impl Engine {
     /// Puts other rules in force from the next message on.
     ///
     /// Counts belong to (filter, group-by, measure): changed limits keep them, an added window
-    /// starts empty. An episode goes on while its rule keeps its meter and at least one limit that
-    /// it has crossed; otherwise it is closed with the reason `rule_removed`.
+    /// starts empty. An episode goes on while its rule keeps its meter and a limit on one of the
+    /// windows that it has crossed, at whatever level; otherwise it is closed with the reason
+    /// `rule_removed`. Under a higher level it closes when its count has fallen back to that.
     pub fn reload(&mut self, rules: Arc<RuleSet>, broker_time: EventTime) {
         let old = self.rules.clone();
         let mut kept = Vec::new();
@@ -35,8 +36,16 @@ impl Engine {
         self.rules = rules;
         self.adopt_meters(&old);
         self.contexts.forget();
-        for (key, episode) in kept {
-            self.meters[self.rules.rules[key.0].meter].pin(key.1);
+        for (key, mut episode) in kept {
+            let number = self.rules.rules[key.0].meter;
+            let (meter, state) = (&self.rules.meters[number], &mut self.meters[number]);
+            for crossed in &mut episode.crossed {
+                let limit = meter.limits[crossed.limit];
+                crossed.until =
+                    state.above_until(key.1, limit.window, limit.above).unwrap_or(crossed.until);
+            }
+            episode.due = due(&episode, meter);
+            state.pin(key.1);
             self.episodes.put(key, episode);
         }
         self.time.set_due(self.episodes.next_due());
@@ -81,23 +90,26 @@ fn moved(
     if before.identity != after.identity {
         return None;
     }
-    let crossed: SmallVec<[Crossed; 4]> = episode
+    let mut crossed: SmallVec<[Crossed; 4]> = episode
         .crossed
         .iter()
         .filter_map(|crossed| {
             let limit = before.limits[crossed.limit];
             let span = before.windows[limit.window];
-            let same = after.limits.iter().position(|now| {
-                now.rule == number && now.above == limit.above && after.windows[now.window] == span
-            })?;
+            let of_window = |now: &&Limit| now.rule == number && after.windows[now.window] == span;
+            let place = |wanted: &dyn Fn(&Limit) -> bool| {
+                after.limits.iter().position(|now| of_window(&now) && wanted(now))
+            };
+            // A limit whose level was changed is still the limit of that window.
+            let same = place(&|now| now.above == limit.above).or_else(|| place(&|_| true))?;
             Some(Crossed { limit: same, ..*crossed })
         })
         .collect();
+    crossed.sort_unstable_by_key(|crossed| (crossed.limit, Reverse(crossed.until)));
+    crossed.dedup_by_key(|crossed| crossed.limit);
     if crossed.is_empty() {
         return None;
     }
     episode.crossed = crossed;
-    episode.due = Tick(0);
-    episode.due = due(episode, after);
     Some(number)
 }

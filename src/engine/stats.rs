@@ -28,6 +28,10 @@ pub struct Stats {
     pub bad_contexts: u64,
     /// How often the remembered contexts were dropped for their number.
     pub context_resets: u64,
+    /// Crossings that got no alert of their own: too many episodes were open (W5).
+    pub crossings_refused: u64,
+    /// Messages that name a row before them that was never applied (D1).
+    pub broken_chains: u64,
     /// Keys near a limit for which no evidence was kept, because too many are.
     pub evidence_refused: u64,
 }

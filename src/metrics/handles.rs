@@ -207,6 +207,12 @@ pub struct PartitionMetrics {
     pub context_resets: Total,
     /// Keys near a limit without evidence.
     pub evidence_refused: Total,
+    /// Crossings without an alert of their own.
+    pub crossings_refused: Total,
+    /// Messages that name a row which never came.
+    pub chains_broken: Total,
+    /// Rows counted by a sketch.
+    pub estimated: Total,
     /// Keys whose windows were empty.
     pub evicted_idle: Total,
     /// Keys that went to the sketch at the ceiling.
@@ -333,6 +339,9 @@ impl Metrics {
             contexts_unreadable: Total::new(self.contexts_unreadable.clone()),
             context_resets: self.context_resets(Role::Detect),
             evidence_refused: Total::new(self.evidence_refused.clone()),
+            crossings_refused: Total::new(self.crossings_refused.clone()),
+            chains_broken: Total::new(self.chains_broken.clone()),
+            estimated: Total::new(self.rows_estimated.clone()),
             evicted_idle: evicted("idle"),
             evicted_capacity: evicted("capacity"),
             memory: self.window_memory.part(),

@@ -115,6 +115,14 @@ metrics! {
         "How often the remembered contexts were dropped because there were too many.";
     evidence_refused: Counter "exfilwatch_evidence_refused_total" [] "keys"
         "Keys near a limit for which no evidence was kept, because too many are.";
+    crossings_refused: Counter "exfilwatch_crossings_refused_total" [] "crossings"
+        "Crossings of a limit that got no alert of their own because too many episodes are open; \
+         a DEGRADED alert says so; 0 is healthy.";
+    chains_broken: Counter "exfilwatch_chains_broken_total" [] "messages"
+        "Messages of the events topic that name a row before them which never came: rows are \
+         missing; 0 is healthy.";
+    rows_estimated: Counter "exfilwatch_rows_estimated_total" [] "rows"
+        "Rows counted by an estimate, for want of memory for an exact count.";
     event_lag: Histogram "exfilwatch_event_lag_seconds" [] "seconds"
         "From the time of an event to its evaluation.";
 

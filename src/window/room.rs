@@ -115,7 +115,7 @@ impl Table {
     }
 
     /// Gives the sketch back once no window can count anything of it: the degradation is over.
-    fn drop_expired_sketch(&mut self, budget: &mut Budget) {
+    pub fn drop_expired_sketch(&mut self, budget: &mut Budget) {
         let Self { geometry, sketch, latest, .. } = self;
         if let Some(sketch) = sketch.take_if(|sketch| is_past(geometry, sketch.latest(), *latest)) {
             budget.give_back(Share::Sketch, sketch.bytes());

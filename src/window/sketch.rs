@@ -1,5 +1,8 @@
 //! Counts of keys that have no slot: a count-min sketch whose cells are rings of slices.
 //!
+//! Count-min after Cormode and Muthukrishnan (2005), with the conservative update of Estan and
+//! Varghese (2002) within each slice: a cell is raised only as far as the key's own estimate needs.
+//!
 //! One-sided: a key's estimate is the least of its cells, and each of them holds at least what was
 //! charged for the key. Never here: a `lo` above 0, or a key's identity.
 //!
@@ -92,17 +95,20 @@ impl Sketch {
         amount: u64,
     ) -> bool {
         let ring = geometry.windows()[window].sketch;
-        let mut whole = true;
-        for cell in self.cells(key) {
+        let (cells, slice) = (self.cells(key), ring.position(at));
+        let holding = cells.map(|cell| {
             debug_assert!(at <= self.newest[cell], "advance comes first");
-            if ring.holds(self.newest[cell], at) {
-                let count = &mut self.counts[cell * self.windows + window][ring.position(at)];
-                *count = count.saturating_add(amount);
-            } else {
-                whole = false;
-            }
+            ring.holds(self.newest[cell], at).then_some(cell * self.windows + window)
+        });
+        // Each cell of a slice holds at least the key's count there, so the least of them plus
+        // `amount` is enough for all.
+        let least = holding.iter().flatten().map(|&cell| self.counts[cell][slice]).min();
+        let enough = least.unwrap_or(0).saturating_add(amount);
+        for &cell in holding.iter().flatten() {
+            let count = &mut self.counts[cell][slice];
+            *count = (*count).max(enough);
         }
-        whole
+        holding.iter().all(Option::is_some)
     }
 
     /// At least what was charged for the key in the windows that end at `at`.

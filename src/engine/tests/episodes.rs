@@ -240,3 +240,27 @@ fn evidence_names_objects_addresses_and_queries_since_the_key_came_near() {
     assert_eq!(evidence.events, 2);
     assert_eq!(finding(&alerts[0]).records_so_far, 111);
 }
+
+#[test]
+fn an_episode_after_another_begins_its_own_evidence() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.read("ann", 0, 101);
+    let later = rig.read("ann", 10 * HOUR, 102);
+    let again = finding(later.last().unwrap());
+    assert_eq!((again.evidence.events, again.records_so_far), (1, 102));
+    assert_eq!(again.evidence.since, event("", 10 * HOUR, 0).event_time);
+}
+
+#[test]
+fn however_many_keys_come_near_a_limit_an_open_episode_keeps_its_evidence() {
+    let mut rig = Rig::with_memory(&[rule("r", &[(DAY, 100, High)])], 256 << 20);
+    let opened = rig.read("thief", 0, 101);
+    for n in 0..20_000_u64 {
+        rig.push(&event(&format!("near-{n}"), 1, 30));
+    }
+    rig.flush();
+    assert_eq!(rig.engine.stats().evidence_refused, 0, "those without an episode give way");
+    let update = rig.read("thief", 2, 101);
+    assert_eq!(finding(&update[0]).evidence.events, 2);
+    assert_eq!(finding(&update[0]).evidence.since, finding(&opened[0]).evidence.since);
+}

@@ -2,6 +2,8 @@
 
 use crate::rules::Severity::High;
 
+use crate::alert::{Activity, SystemKind};
+
 use super::*;
 
 fn account(rig: &Rig) {
@@ -93,9 +95,17 @@ fn a_time_at_the_skew_is_kept_as_it_is() {
 fn an_event_past_every_window_of_its_key_is_too_late_and_in_the_account() {
     let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
     rig.read("ann", 10 * DAY, 1);
-    assert!(rig.read("ann", 0, 1000).is_empty());
+    let alerts = rig.read("ann", 0, 1000);
     assert_eq!(rig.engine.stats().too_late, 1);
     account(&rig);
+    assert_eq!((alerts.len(), system(&alerts[0]).kind), (1, SystemKind::DataGap));
+    for second in 1..3000 {
+        rig.push(&event("ann", second, 1000));
+    }
+    rig.flush();
+    assert!(rig.alerts().is_empty(), "said once a day");
+    let over = rig.read("ann", 11 * DAY, 1);
+    assert_eq!((over[0].activity, over[0].episode), (Activity::Close, alerts[0].episode));
 }
 
 #[test]
@@ -106,4 +116,31 @@ fn an_event_late_for_one_window_counts_in_the_others() {
     assert_eq!(finding(&alerts[0]).windows.iter().filter(|w| w.crossed).count(), 1);
     assert_eq!(rig.engine.stats().late_for_window, 1);
     account(&rig);
+}
+
+#[test]
+fn a_message_that_never_came_is_a_data_gap_and_a_repeated_one_is_not() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    let messages: Vec<_> = (0..4)
+        .map(|_| {
+            rig.push(&event("ann", 0, 1));
+            let mut messages = Vec::new();
+            rig.router.flush(&mut messages).unwrap();
+            Batch::decode(&messages[0].payload).unwrap()
+        })
+        .collect();
+    // The first message seen may be any: what was before it cannot be known.
+    for whole in [&messages[1], &messages[2], &messages[1], &messages[2]] {
+        rig.engine.apply(whole, rig.broker_time);
+    }
+    assert!(rig.alerts().is_empty());
+    let mut late = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    for with_gap in [&messages[0], &messages[3]] {
+        late.engine.apply(with_gap, late.broker_time);
+    }
+    let alerts = late.alerts();
+    assert_eq!((alerts.len(), system(&alerts[0]).kind), (1, SystemKind::DataGap));
+    assert_eq!(system(&alerts[0]).scope, "t/0@2/principal.id");
+    assert_eq!(late.engine.stats().broken_chains, 1);
+    assert_eq!(late.engine.stats().applied, 2, "what came is counted");
 }

@@ -1,5 +1,6 @@
 //! Behaviour of the engine, driven as the shell drives it: events through a router into messages.
 
+mod ceiling;
 mod episodes;
 mod identity;
 mod oracle;
@@ -8,7 +9,7 @@ mod reload;
 use std::sync::Arc;
 
 use crate::{
-    alert::{Alert, RuleFinding, Subject},
+    alert::{Alert, RuleFinding, Subject, SystemFinding},
     event::{
         Event, Principal, RowsQuality, Source,
         batch::{Batch, SourcePartition},
@@ -93,6 +94,10 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(written: &[WrittenRule]) -> Self {
+        Self::with_memory(written, 64 << 20)
+    }
+
+    pub(super) fn with_memory(written: &[WrittenRule], memory_limit: u64) -> Self {
         let rules = rules(written);
         let router = Router::new(RouterSpec {
             routes: rules.routes(),
@@ -101,11 +106,8 @@ impl Rig {
             identity: Identity::new(&IdentitySpec::default()),
             catalog: Catalog::new(Vec::new()),
         });
-        let options = EngineOptions {
-            partition: Partition(0),
-            allowed_skew_ms: 300_000,
-            memory_limit: 64 << 20,
-        };
+        let options =
+            EngineOptions { partition: Partition(0), allowed_skew_ms: 300_000, memory_limit };
         let broker_time =
             EventTime::from_millis(i64::try_from((START_S + 400 * DAY) * 1000).unwrap());
         Self { router, engine: Engine::new(options, rules), offset: 0, broker_time }
@@ -144,5 +146,12 @@ pub(super) fn finding(alert: &Alert) -> &RuleFinding {
     match &alert.subject {
         Subject::Rule(finding) => finding,
         Subject::System(system) => panic!("a system alert: {system:?}"),
+    }
+}
+
+pub(super) fn system(alert: &Alert) -> &SystemFinding {
+    match &alert.subject {
+        Subject::System(system) => system,
+        Subject::Rule(finding) => panic!("a finding: {finding:?}"),
     }
 }

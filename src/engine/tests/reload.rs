@@ -66,3 +66,26 @@ fn an_episode_goes_on_under_an_added_limit() {
     assert_eq!(alerts[0].reason, Reason::Escalated);
     assert_ne!(alerts[0].message, opened[0].message);
 }
+
+#[test]
+fn an_episode_goes_on_under_a_changed_level_of_its_limit() {
+    for level in [50, 200] {
+        let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+        let opened = rig.read("ann", 0, 101);
+        rig.engine.reload(rules(&[rule("r", &[(HOUR, level, High)])]), rig.broker_time);
+        assert!(rig.alerts().is_empty(), "neither closed nor opened anew");
+        assert!(rig.read("ann", 1, 1).is_empty());
+        let closed = rig.read("bob", 3 * HOUR, 1);
+        assert_eq!((closed.len(), closed[0].episode), (1, opened[0].episode));
+        assert_eq!(closed[0].reason, Reason::FellBack);
+    }
+}
+
+#[test]
+fn under_a_raised_level_an_episode_closes_a_window_after_the_change_and_not_later() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.read("ann", 0, 101);
+    rig.engine.reload(rules(&[rule("r", &[(HOUR, 200, High)])]), rig.broker_time);
+    assert!(rig.read("bob", HOUR - 1, 1).is_empty());
+    assert_eq!(rig.read("bob", HOUR, 1).len(), 1);
+}

@@ -82,6 +82,9 @@ impl Gauges {
         self.partition.contexts_unreadable.follow(stats.bad_contexts);
         self.partition.context_resets.follow(stats.context_resets);
         self.partition.evidence_refused.follow(stats.evidence_refused);
+        self.partition.crossings_refused.follow(stats.crossings_refused);
+        self.partition.chains_broken.follow(stats.broken_chains);
+        self.partition.estimated.follow(budget.sketched());
         let went = stats.applied + stats.duplicate + stats.too_late;
         self.partition.account.set_u64(stats.rows_read.abs_diff(went));
         self.partition.evicted_idle.follow(budget.expired());
