@@ -10,7 +10,8 @@ use crate::{
     units::{EventTime, KeyHash, Tick},
 };
 
-/// Open episodes of one engine, about 500 bytes each. Beyond it a crossing gets no alert of its own.
+/// Open episodes of one engine, about 500 bytes each. Beyond it a crossing gets no alert of its
+/// own.
 const EPISODES_MAX: usize = 65_536;
 /// Of these, episodes that rest on a sketch alone: at the memory ceiling every small key may look
 /// like a thief, and alerts nobody can read hide the one who is.
@@ -45,7 +46,7 @@ pub(super) struct Episode {
     pub(super) ordinal: u32,
     /// When it closes if nothing more comes.
     pub(super) due: Tick,
-    /// Every limit it crossed so far was crossed by counts of a sketch only, which other keys share.
+    /// Every limit it crossed so far was crossed by counts of a sketch, which other keys share.
     pub(super) estimated: bool,
 }
 
