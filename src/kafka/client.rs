@@ -3,7 +3,10 @@
 //! Never here: settings chosen by the library. Whatever could lose or skip a record is set on
 //! purpose, so that a new version of librdkafka cannot change it behind our back.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
@@ -101,6 +104,7 @@ pub struct Notes {
     client: String,
     fatal: OnceLock<String>,
     statistics: Mutex<Option<Statistics>>,
+    failed_commits: AtomicU64,
 }
 
 impl Notes {
@@ -121,6 +125,17 @@ impl Notes {
     pub fn set_fatal(&self, reason: String) {
         // A later reason is a consequence of the first.
         let _ = self.fatal.set(reason);
+    }
+
+    /// A commit that nobody waited for was refused.
+    pub fn note_failed_commit(&self) {
+        self.failed_commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Refused commits since the last call.
+    #[must_use]
+    pub fn take_failed_commits(&self) -> u64 {
+        self.failed_commits.swap(0, Ordering::Relaxed)
     }
 
     /// The newest statistics, once.

@@ -269,6 +269,12 @@ impl Member {
         Ok(id.unwrap_or_default())
     }
 
+    /// Commits that nobody waited for and that were refused, since the last call.
+    #[must_use]
+    pub fn take_failed_commits(&self) -> u64 {
+        self.notes.take_failed_commits()
+    }
+
     /// The newest lag report, once.
     #[must_use]
     pub fn take_statistics(&self) -> Option<Statistics> {
@@ -366,7 +372,10 @@ impl ConsumerContext for Listener {
             // What is not committed is read again and recognised by its identity (D1).
             match cause.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::NoOffset) | None => {}
-                Some(code) => warn!("offsets were not committed: {code}"),
+                Some(code) => {
+                    self.context.0.note_failed_commit();
+                    warn!("offsets were not committed: {code}");
+                }
             }
         }
     }

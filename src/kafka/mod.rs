@@ -95,5 +95,9 @@ fn transient(code: RDKafkaErrorCode) -> bool {
             | Code::NetworkException
             | Code::NotController
             | Code::InProgress
+            | Code::OffsetNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::KafkaStorageError
     )
 }

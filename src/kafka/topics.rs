@@ -32,6 +32,9 @@ pub const DEAD_LETTER_ROOM_BYTES: usize = 64 * 1024;
 const EMBEDDED_ID: &str = "mockCluster";
 /// No alert is longer: every list in it is bounded.
 pub const ALERT_BYTES_MAX: usize = 512 * 1024;
+/// Places in what [`wanted`] returns.
+const EVENTS: usize = 0;
+const STATE: usize = 1;
 /// Shape named in hints when the configuration gives none.
 const HINT_SHAPE: TopicShape = TopicShape { partitions: 16, replication: 3 };
 
@@ -185,7 +188,11 @@ impl<'a> Topics<'a> {
             }
         }
         let shape = self.config.kafka.create_topics;
-        let wanted = wanted(self.config, shape.unwrap_or(HINT_SHAPE));
+        let mut wanted = wanted(self.config, shape.unwrap_or(HINT_SHAPE));
+        // Partition i of the state is for partition i of the events, however many those are.
+        if let Some(partitions) = self.partitions(&wanted[EVENTS].name)? {
+            wanted[STATE].partitions = partitions;
+        }
         let mut found = Vec::with_capacity(wanted.len());
         for topic in &wanted {
             found.push(self.partitions(&topic.name)?);
@@ -200,17 +207,22 @@ impl<'a> Topics<'a> {
             self.create(&missing)?;
         }
         let count = |index: usize| found[index].unwrap_or(wanted[index].partitions);
-        if faults.is_empty() && count(0) != count(1) {
+        if faults.is_empty() && count(EVENTS) != count(STATE) {
             faults.push(format!(
                 "`{}` has {} partitions and `{}` has {}, but they must have equally many\n  hint: \
                  recreate `{2}`, which holds nothing yet, with {1}",
-                wanted[0].name,
-                count(0),
-                wanted[1].name,
-                count(1)
+                wanted[EVENTS].name,
+                count(EVENTS),
+                wanted[STATE].name,
+                count(STATE)
             ));
         }
-        let id = self.questions.client().fetch_cluster_id(CALL_TIMEOUT).unwrap_or_default();
+        // Rows are known by it (D1), so a guess would count them twice.
+        let id = self.questions.client().fetch_cluster_id(CALL_TIMEOUT);
+        let id = id.ok_or_else(|| Error::Unreachable {
+            servers: self.config.kafka.bootstrap_servers.clone(),
+            cause: KafkaError::ClientCreation("the cluster did not tell its id".to_owned()),
+        })?;
         let mut warnings = if id.starts_with(EMBEDDED_ID) {
             Vec::new()
         } else {
@@ -224,7 +236,7 @@ impl<'a> Topics<'a> {
             let say = |topic: &&Wanted| format!("topic `{}` will be made by a run", topic.name);
             warnings.extend(missing.iter().map(say));
         }
-        Ok(Cluster { id, events_partitions: count(0), inputs, warnings })
+        Ok(Cluster { id, events_partitions: count(EVENTS), inputs, warnings })
     }
 
     fn missing(&self, topic: &Wanted) -> String {

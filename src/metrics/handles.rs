@@ -87,13 +87,14 @@ pub struct InputMetrics {
 }
 
 impl InputMetrics {
-    /// Adds `counts` and resets them.
-    pub fn add(&mut self, counts: &mut InputCounts) {
+    /// Adds `counts` and resets them. Returns by how many events they do not add up (D5).
+    pub fn add(&mut self, counts: &mut InputCounts) -> u64 {
         let counts = std::mem::take(counts);
         let went = counts.forwarded
             + counts.ignored.iter().sum::<u64>()
             + counts.dead_letters.iter().sum::<u64>();
-        self.difference += counts.events.abs_diff(went);
+        let difference = counts.events.abs_diff(went);
+        self.difference += difference;
         self.account.set_u64(self.difference);
         self.records.inc_by(counts.records);
         self.bytes.inc_by(counts.bytes);
@@ -104,6 +105,7 @@ impl InputMetrics {
         for (counter, count) in self.dead_letters.iter().zip(counts.dead_letters) {
             counter.inc_by(count);
         }
+        difference
     }
 }
 

@@ -141,6 +141,17 @@ fn check_online_shows_what_is_understood_and_which_rules_match() {
 }
 
 #[test]
+fn check_online_demands_that_the_broker_stamps_what_detect_reads() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "unstamped");
+    kafka.create_topic(&setup.topic("events"), 2, &[("max.message.bytes", "9000000")]);
+    let topic = setup.input("json", 1);
+    let output = setup.command(&["check", "--online"], &one_input(&topic));
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("message.timestamp.type=CreateTime"), "{}", said(&output));
+}
+
+#[test]
 fn check_online_without_a_broker_says_so() {
     let setup = offline("dark");
     let output = setup.command(&["check", "--online"], &one_input("raw"));

@@ -268,6 +268,25 @@ fn a_keyed_topic_is_read_by_detect_alone() {
 }
 
 #[test]
+fn a_keyed_topic_whose_keys_are_not_the_principals_is_alarmed_on() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "miskeyed");
+    let topic = setup.topic("json");
+    kafka.create_topic(&topic, 1, &[("message.timestamp.type", "LogAppendTime")]);
+    let read = Read::of("ann", now_ms() - 10 * MINUTE_MS, 1);
+    kafka.produce(&topic, Compression::None, [read.canonical().key("Ann").to(0)]);
+    let lines = format!("inputs:\n  - {{topic: {topic}, keyed: true}}\n");
+    let service = setup.run(&lines);
+    all_counted(&[&service], 1);
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| {
+        !Finding::all(seen, "exfilwatch.miskeyed-input").is_empty()
+    });
+    let alert = &Finding::all(records, "exfilwatch.miskeyed-input")[0];
+    assert!(alert.json.to_string().contains("record key"), "{}", alert.json);
+}
+
+#[test]
 fn each_group_by_and_measure_in_use_counts_by_itself() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "groups");

@@ -134,6 +134,17 @@ fn topics_it_creates_have_the_shape_their_use_demands() {
 }
 
 #[test]
+fn the_state_topic_gets_as_many_partitions_as_the_events_topic_has() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "beside");
+    let shape = [("max.message.bytes", "9000000"), ("message.timestamp.type", "LogAppendTime")];
+    kafka.create_topic(&setup.topic("events"), 2, &shape);
+    let topic = setup.input("json", 1);
+    let service = setup.run(&one_input(&topic));
+    assert_eq!(kafka.ends(&setup.topic("state")).len(), 2, "{}", service.output());
+}
+
+#[test]
 fn an_events_topic_without_log_append_time_is_pointed_out() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "stamps");

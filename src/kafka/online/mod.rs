@@ -77,7 +77,7 @@ pub fn check(config: &Config) -> Result<Report, Error> {
     };
     report.cluster.clone_from(&cluster.id);
     report.warnings.clone_from(&cluster.warnings);
-    check_keyed(config, &topics, &mut report);
+    check_time(config, &topics, &mut report);
     let rules = compile(&config.rules);
     let identity = Identity::new(&config.identity);
     let catalog = Catalog::new(config.catalog.clone());
@@ -105,17 +105,21 @@ pub fn check(config: &Config) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// Where detect reads an input directly, its record times stand for broker time (W4).
-fn check_keyed(config: &Config, topics: &Topics<'_>, report: &mut Report) {
+/// Times of the records that detect reads stand for broker time (W4).
+fn check_time(config: &Config, topics: &Topics<'_>, report: &mut Report) {
     let keyed = config.inputs.iter().filter(|input| input.keyed);
-    let names: Vec<&str> = keyed.map(|input| input.topic.as_str()).collect();
+    let mut names: Vec<&str> = keyed.map(|input| input.topic.as_str()).collect();
+    if names.is_empty() {
+        names.push(&config.topics.events);
+    }
     let Ok(settings) = topics.settings(&names) else { return };
     for (topic, settings) in settings {
         let is = settings.get("message.timestamp.type").map_or("", String::as_str);
-        if is != "LogAppendTime" {
+        // A topic that a run will make is empty here.
+        if !is.is_empty() && is != "LogAppendTime" {
             report.faults.push(format!(
-                "keyed input `{topic}` has message.timestamp.type={is}, but LogAppendTime is \
-                 needed: a source could move windows into the future\n  hint: kafka-configs.sh \
+                "topic `{topic}`, which detect reads, has message.timestamp.type={is}, but \
+                 LogAppendTime is needed: a source could move windows into the future\n  hint: kafka-configs.sh \
                  --bootstrap-server {} --alter --entity-type topics --entity-name {topic} \
                  --add-config message.timestamp.type=LogAppendTime",
                 config.kafka.bootstrap_servers

@@ -66,7 +66,8 @@ impl Gauges {
     }
 
     /// Publishes everything that is worth it once a second.
-    pub(super) fn publish(&mut self, engine: &Engine, now: EventTime) {
+    /// Returns by how many rows the account does not add up (D5).
+    pub(super) fn publish(&mut self, engine: &Engine, now: EventTime) -> u64 {
         let (stats, budget) = (engine.stats(), engine.budget());
         for group_by in GroupBy::ALL {
             let [applied, duplicate, too_late, promotions] = self.by_route[group_by as usize];
@@ -86,12 +87,14 @@ impl Gauges {
         self.partition.chains_broken.follow(stats.broken_chains);
         self.partition.estimated.follow(budget.sketched());
         let went = stats.applied + stats.duplicate + stats.too_late;
-        self.partition.account.set_u64(stats.rows_read.abs_diff(went));
+        let difference = stats.rows_read.abs_diff(went);
+        self.partition.account.set_u64(difference);
         self.partition.evicted_idle.follow(budget.expired());
         self.partition.evicted_capacity.follow(budget.evicted());
         self.partition.memory.set_u64(budget.used_bytes());
         self.partition.degraded.set_u64(u64::from(budget.degraded()));
         self.partition.undelivered.set_u64(engine.undelivered() as u64);
         self.matches(engine, now);
+        difference
     }
 }

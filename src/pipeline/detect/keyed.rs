@@ -9,6 +9,7 @@
 //! - A principal on two partitions would be split over two engines: that is alarmed on.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -40,6 +41,8 @@ use crate::{
 
 /// Principals whose partition is remembered; beyond it new ones are not checked.
 pub const SEEN_MAX: usize = 4_000_000;
+/// Between two words about wrong keys, which may be in every batch.
+const SAY_AGAIN_MS: u64 = 60_000;
 
 /// What a record has besides its value.
 #[derive(Debug, Default)]
@@ -86,6 +89,8 @@ pub(super) struct Keyed {
     output: Output,
     limits: LetterLimits,
     seen: Arc<Seen>,
+    /// When a wrong key was reported last.
+    said_ms: Cell<Option<u64>>,
     clock: Monotonic,
     /// Next offsets by lane, over the partitions of this worker.
     positions: BTreeMap<LaneId, i64>,
@@ -102,6 +107,8 @@ pub(super) struct Reader {
     broker_time: Option<EventTime>,
     /// Offset after the record taken last, until it is flushed.
     next: Option<i64>,
+    /// Keys of the records taken since the last flush, by offset.
+    keys: Vec<(i64, Option<Vec<u8>>)>,
 }
 
 impl Reader {
@@ -132,6 +139,7 @@ impl Keyed {
                 bodiless: 0,
             },
             seen,
+            said_ms: Cell::new(None),
             clock: Monotonic::start(),
             positions: BTreeMap::new(),
         })
@@ -150,7 +158,15 @@ impl Keyed {
                 partition,
             },
         );
-        Reader { lane, partition, session, letters_from, broker_time: None, next: None }
+        Reader {
+            lane,
+            partition,
+            session,
+            letters_from,
+            broker_time: None,
+            next: None,
+            keys: Vec::new(),
+        }
     }
 
     /// Forgets an assignment.
@@ -186,6 +202,7 @@ impl Keyed {
         } else if taken.flood {
             flood_begins(&self.shared);
         }
+        reader.keys.push((offset, envelope.key.clone()));
         reader.broker_time = Some(broker_time);
         reader.next = Some(offset + 1);
         due
@@ -195,7 +212,7 @@ impl Keyed {
     pub(super) fn flush(&mut self, reader: &mut Reader) -> Vec<(Batch, EventTime)> {
         let Some(broker_time) = reader.broker_time.take() else { return Vec::new() };
         let (events, letters) = reader.session.flush();
-        self.input.publish();
+        self.input.publish(&self.shared.publisher);
         // Only now: a flush of another reader must not make safe what is still buffered here.
         if let Some(next) = reader.next.take() {
             self.positions.insert(reader.lane, next);
@@ -207,10 +224,14 @@ impl Keyed {
         for routed in &events {
             let batch = Batch::decode(&routed.payload).expect("a router's own message is whole");
             if let Some((row, other)) = self.seen.elsewhere(&batch, reader.partition) {
-                self.miskeyed(batch.key(row), reader.partition, other);
+                self.split(batch.key(row), reader.partition, other);
+            }
+            if let Some(row) = keyed_otherwise(&batch, &reader.keys) {
+                self.keyed_otherwise(batch.key(row), reader.partition);
             }
             batches.push((batch, broker_time));
         }
+        reader.keys.clear();
         batches
     }
 
@@ -234,24 +255,53 @@ impl Keyed {
             .fail(format!("a dead letter of a keyed input cannot be written: {}", failure.cause));
     }
 
-    fn miskeyed(&self, principal: &str, partition: i32, other: i32) {
+    fn split(&self, principal: &str, partition: i32, other: i32) {
+        self.miskeyed(
+            format!("was read on partitions {other} and {partition}, so its counts are split"),
+            principal,
+            vec![("partition", partition.to_string()), ("other_partition", other.to_string())],
+        );
+    }
+
+    fn keyed_otherwise(&self, principal: &str, partition: i32) {
+        self.miskeyed(
+            "came with a record key that is not its canonical name, so its counts may be split \
+             over partitions"
+                .to_owned(),
+            principal,
+            vec![("partition", partition.to_string())],
+        );
+    }
+
+    fn miskeyed(&self, what: String, principal: &str, mut details: Vec<(&'static str, String)>) {
+        let now_ms = self.clock.ms();
+        if self.said_ms.get().is_some_and(|said_ms| now_ms < said_ms + SAY_AGAIN_MS) {
+            return;
+        }
+        self.said_ms.set(Some(now_ms));
         let topic = &self.shared.config.inputs[0].topic;
-        let mut principal = principal.to_owned();
-        principal.truncate(principal.floor_char_boundary(256));
+        let principal = principal[..principal.floor_char_boundary(256)].to_owned();
+        details.insert(0, ("principal", principal));
         self.shared.publisher.raise(Condition {
             kind: SystemKind::MiskeyedInput,
             scope: topic.clone(),
             severity: Severity::High,
             message: format!(
-                "a principal of the keyed input {topic} was read on partitions {other} and \
-                 {partition}, so its counts are split; key the topic by canonical principal or \
-                 remove `keyed: true`"
+                "a principal of the keyed input {topic} {what}; key the topic by canonical \
+                 principal or remove `keyed: true`"
             ),
-            details: vec![
-                ("principal", principal),
-                ("partition", partition.to_string()),
-                ("other_partition", other.to_string()),
-            ],
+            details,
         });
     }
+}
+
+/// A row whose record had another key than the canonical principal, or none. `keys` in the order of
+/// offsets.
+fn keyed_otherwise(batch: &Batch, keys: &[(i64, Option<Vec<u8>>)]) -> Option<usize> {
+    (0..batch.len()).find(|&row| {
+        let offset = batch.position(row).offset.0;
+        let found = keys.binary_search_by_key(&offset, |(offset, _)| *offset);
+        let key = found.ok().and_then(|at| keys[at].1.as_deref());
+        key != Some(batch.key(row).as_bytes())
+    })
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use rdkafka::{
-    Message as _, Statistics,
+    Message as _, Statistics, Timestamp,
     message::{BorrowedMessage, Headers as _},
 };
 use tracing::{info, warn};
@@ -106,6 +106,8 @@ struct Detect<'c> {
     epoch: u64,
     wanted: Option<Rebalance>,
     retry_at: Instant,
+    /// When positions out of range are looked at again, after a failure.
+    mend_at: Option<Instant>,
     round_at: Instant,
     assigned: Part,
     paused: Part,
@@ -146,6 +148,7 @@ impl<'c> Detect<'c> {
             epoch: 0,
             wanted: None,
             retry_at: now,
+            mend_at: None,
             round_at: now,
             assigned: shared.metrics.partitions_assigned.part(&["detect"]),
             paused: shared.metrics.partitions_paused.part(&["detect", "backpressure"]),
@@ -160,6 +163,9 @@ impl<'c> Detect<'c> {
         while !self.shared.stopping() {
             heart.beat();
             self.fetch()?;
+            if self.mend_at.is_some_and(|at| Instant::now() >= at) {
+                self.mend_gaps();
+            }
             self.rebalance()?;
             self.relieve();
             self.keep_up()?;
@@ -183,8 +189,7 @@ impl<'c> Detect<'c> {
     fn hand_over(&mut self, message: &BorrowedMessage<'_>) {
         let partition = message.partition();
         let Some(assigned) = self.partitions.get_mut(&partition) else { return };
-        let broker_time =
-            message.timestamp().to_millis().map_or_else(clock::now, EventTime::from_millis);
+        let broker_time = broker_time(message.timestamp(), clock::now());
         assigned.fetched = message.offset() + 1;
         assigned.at_end = None;
         assigned.read = Some(broker_time);
@@ -277,7 +282,9 @@ impl<'c> Detect<'c> {
                 "failed"
             }
         };
-        self.shared.metrics.commits.with_label_values(&["detect", result]).inc();
+        let commits = &self.shared.metrics.commits;
+        commits.with_label_values(&["detect", result]).inc();
+        commits.with_label_values(&["detect", "failed"]).inc_by(self.member.take_failed_commits());
     }
 
     fn check_ready(&mut self) {
@@ -329,6 +336,7 @@ impl<'c> Detect<'c> {
     /// Applies what was fetched, delivers what was decided.
     fn finish(mut self) -> anyhow::Result<()> {
         info!("detect drains");
+        self.shared.health.not_ready(Role::Detect, cause::STOPPING, "stopping");
         let deadline = self.shared.deadline();
         for hand in &mut self.hands {
             hand.feed.push(Job::Stop);
@@ -364,6 +372,15 @@ fn wait_for_id(shared: &Shared, member: &Member, topic: &str) -> Result<String, 
             done => return done,
         }
         thread::sleep(RETRY_AFTER);
+    }
+}
+
+/// The time W4 stands on. A time that the writer chose is not trusted to lie in the future.
+fn broker_time(timestamp: Timestamp, now: EventTime) -> EventTime {
+    match timestamp {
+        Timestamp::LogAppendTime(ms) => EventTime::from_millis(ms),
+        Timestamp::CreateTime(ms) => EventTime::from_millis(ms).min(now),
+        Timestamp::NotAvailable => now,
     }
 }
 
@@ -405,4 +422,19 @@ fn hand(
     let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
     feed.set_worker(thread.thread().clone());
     Ok(Hand { feed, thread, fill: shared.metrics.queue_fill.part(&["ring"]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_a_writer_chose_is_never_in_the_future() {
+        let now = EventTime::from_millis(1000);
+        let of = |timestamp| broker_time(timestamp, now).millis();
+        assert_eq!(of(Timestamp::CreateTime(5000)), 1000);
+        assert_eq!(of(Timestamp::CreateTime(500)), 500);
+        assert_eq!(of(Timestamp::LogAppendTime(1001)), 1001, "the broker's clock is the truth");
+        assert_eq!(of(Timestamp::NotAvailable), 1000);
+    }
 }

@@ -185,6 +185,7 @@ impl Detect<'_> {
     /// A position is outside of what its partition keeps: says so and goes on at the first message
     /// kept.
     pub(super) fn mend_gaps(&mut self) {
+        self.mend_at = None;
         let names: Vec<TopicPartition> =
             self.partitions.keys().map(|one| self.name(*one)).collect();
         for name in names {
@@ -192,7 +193,8 @@ impl Detect<'_> {
             let (first, end) = match self.member.watermarks(&name) {
                 Ok(bounds) => bounds,
                 Err(cause) => {
-                    warn!("{cause}");
+                    warn!("{cause}; trying again");
+                    self.mend_at = Some(Instant::now() + RETRY_AFTER);
                     continue;
                 }
             };
@@ -210,7 +212,8 @@ impl Detect<'_> {
                 return;
             }
             if let Err(cause) = self.member.seek(&name, Offset::Offset(first)) {
-                error!("{cause}");
+                error!("{cause}; trying again");
+                self.mend_at = Some(Instant::now() + RETRY_AFTER);
                 continue;
             }
             assigned.fetched = first;

@@ -30,7 +30,7 @@ use crate::{
         Shared, clock,
         ingest::merge::LaneId,
         publish::{Fate, Owner, RETRY_AFTER},
-        system::Condition,
+        system::{Condition, account},
     },
     rules::Severity,
     units::{EventTime, Partition},
@@ -113,6 +113,8 @@ struct Slot {
     /// Keyed input.
     reader: Option<Reader>,
     closing: Option<(Instant, Sender<usize>)>,
+    /// Of the account, as reported last.
+    difference: u64,
 }
 
 /// See the module.
@@ -228,7 +230,7 @@ impl Worker {
         let gauges = Gauges::new(&self.shared.metrics, &rules);
         let engine = Engine::new(options, rules);
         let reader = self.keyed.as_mut().map(|keyed| keyed.open(partition, epoch, letters_from));
-        let slot = Slot { epoch, engine, progress, gauges, reader, closing: None };
+        let slot = Slot { epoch, engine, progress, gauges, reader, closing: None, difference: 0 };
         self.slots.insert(partition, slot);
     }
 
@@ -404,8 +406,14 @@ impl Worker {
     fn publish_gauges(&mut self) {
         self.gauges_at = Instant::now();
         let now = clock::now();
-        for slot in self.slots.values_mut() {
-            slot.gauges.publish(&slot.engine, now);
+        for (partition, slot) in &mut self.slots {
+            let difference = slot.gauges.publish(&slot.engine, now);
+            // Said when it changes: this runs five times a second.
+            if difference != slot.difference {
+                slot.difference = difference;
+                let scope = format!("detect/{partition}");
+                self.shared.publisher.raise(account(scope, difference));
+            }
         }
     }
 }

@@ -110,6 +110,8 @@ struct Ingest<'c> {
     /// What the group wants, while the broker does not answer our questions about it.
     wanted: Option<Rebalance>,
     retry_at: Instant,
+    /// When positions out of range are looked at again, after a failure.
+    mend_at: Option<Instant>,
     clock: clock::Monotonic,
 }
 
@@ -138,6 +140,7 @@ impl<'c> Ingest<'c> {
             committed_at: now,
             wanted: None,
             retry_at: now,
+            mend_at: None,
             clock: clock::Monotonic::start(),
         })
     }
@@ -147,6 +150,9 @@ impl<'c> Ingest<'c> {
         while !self.shared.stopping() {
             heart.beat();
             self.fetch()?;
+            if self.mend_at.is_some_and(|at| Instant::now() >= at) {
+                self.mend_gaps()?;
+            }
             self.rebalance()?;
             let worked = self.take_records().and_then(|()| self.write());
             if let Err(failure) = worked {
@@ -269,7 +275,9 @@ impl<'c> Ingest<'c> {
                 "failed"
             }
         };
-        self.shared.metrics.commits.with_label_values(&["ingest", result]).inc();
+        let commits = &self.shared.metrics.commits;
+        commits.with_label_values(&["ingest", result]).inc();
+        commits.with_label_values(&["ingest", "failed"]).inc_by(self.member.take_failed_commits());
     }
 
     /// Writes out everything taken and waits until it is acknowledged and committed. False when
@@ -380,12 +388,14 @@ impl<'c> Ingest<'c> {
     fn finish(mut self) -> anyhow::Result<()> {
         let deadline = self.shared.deadline();
         info!("ingest drains");
+        self.shared.health.not_ready(Role::Ingest, cause::STOPPING, "stopping");
         let settled = match self.settle(deadline) {
             Ok(settled) => settled,
             Err(failure) => anyhow::bail!("ingest could not drain: {}", failure.cause),
         };
         self.keep_up();
-        self.inputs.iter_mut().for_each(InputState::publish);
+        let publisher = &self.shared.publisher;
+        self.inputs.iter_mut().for_each(|input| input.publish(publisher));
         anyhow::ensure!(
             settled,
             "ingest stopped with {} messages unacknowledged; they are read again at the next start",

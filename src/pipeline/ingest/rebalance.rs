@@ -176,13 +176,15 @@ impl Ingest<'_> {
     /// are compared with their bounds. Reading goes on at the first record kept, with an alert:
     /// what lies between was never counted.
     pub(super) fn mend_gaps(&mut self) -> Result<(), Error> {
+        self.mend_at = None;
         let mut mended = BTreeSet::new();
         for (partition, _) in self.lanes.safe_positions() {
             let Some(source) = self.lanes.find_mut(&partition.0, partition.1) else { continue };
             let (first, end) = match self.member.watermarks(&partition) {
                 Ok(bounds) => bounds,
                 Err(cause) => {
-                    warn!("{cause}");
+                    warn!("{cause}; trying again");
+                    self.mend_at = Some(Instant::now() + RETRY_AFTER);
                     continue;
                 }
             };
@@ -191,7 +193,8 @@ impl Ingest<'_> {
                 continue;
             }
             if let Err(cause) = self.member.seek(&partition, Offset::Offset(first)) {
-                error!("{cause}");
+                error!("{cause}; trying again");
+                self.mend_at = Some(Instant::now() + RETRY_AFTER);
                 continue;
             }
             source.fetched = first;

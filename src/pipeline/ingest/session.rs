@@ -22,7 +22,7 @@ use crate::{
         route::{MESSAGE_BYTES, Routed, Router, RouterSpec, SourceId},
     },
     metrics::{InputCounts, InputMetrics},
-    pipeline::Shared,
+    pipeline::{Shared, publish::Publisher, system::account},
     units::{EventTime, Offset, Partition},
 };
 
@@ -54,9 +54,13 @@ impl InputState {
         Self { input, decoder, metrics, counts: InputCounts::default() }
     }
 
-    /// Moves what was counted into the metrics.
-    pub(in crate::pipeline) fn publish(&mut self) {
-        self.metrics.add(&mut self.counts);
+    /// Moves what was counted into the metrics. Events that came in and went nowhere are alarmed
+    /// on (D5).
+    pub(in crate::pipeline) fn publish(&mut self, publisher: &Publisher) {
+        let difference = self.metrics.add(&mut self.counts);
+        if difference > 0 {
+            publisher.raise(account(format!("ingest/{}", self.input.topic), difference));
+        }
     }
 }
 

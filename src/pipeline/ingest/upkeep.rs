@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Statistics;
 use tracing::info;
 
-use super::{Failure, Ingest, session::InputState};
+use super::{Failure, Ingest};
 use crate::{
     alert::SystemKind,
     event::{GroupBy, route::Routed},
@@ -126,7 +126,8 @@ impl Ingest<'_> {
     }
 
     pub(super) fn publish_counts(&mut self) {
-        self.inputs.iter_mut().for_each(InputState::publish);
+        let publisher = &self.shared.publisher;
+        self.inputs.iter_mut().for_each(|input| input.publish(publisher));
         let stats = self.session.router().stats();
         for route in GroupBy::ALL {
             self.upkeep.routes.forwarded(route, stats.rows[route as usize]);
