@@ -68,9 +68,16 @@ impl Decoder for ArrowDecoder {
         defaults: &SourceDefaults,
         sink: &mut dyn FnMut(u32, Outcome<'_, '_>),
     ) -> Result<(), DecodeError> {
-        let mut index = 0;
+        // All of it before any row: a stream that is refused has counted nothing, so that its dead
+        // letter may be sent again once it is mended.
+        let mut batches = Vec::new();
         read_stream(payload, is_read, |batch| {
-            let columns = Columns::new(batch)?;
+            batches.push(batch);
+            Ok(())
+        })?;
+        let columns = batches.iter().map(Columns::new).collect::<Result<Vec<_>, _>>()?;
+        let mut index = 0;
+        for (batch, columns) in batches.iter().zip(&columns) {
             for row in 0..batch.num_rows() {
                 match columns.draft(row).and_then(|draft| draft.finish(defaults)) {
                     Ok(event) => sink(index, Outcome::Event(&event)),
@@ -78,8 +85,8 @@ impl Decoder for ArrowDecoder {
                 }
                 index += 1;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 }
 

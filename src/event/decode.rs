@@ -42,11 +42,13 @@ pub enum IgnoreReason {
     NullValue,
     /// A message of the source that is not about a finished read (Trino: created, split).
     OtherKind,
+    /// A record that the source posted again.
+    Repeated,
 }
 
 impl IgnoreReason {
     /// Every reason, for closed label sets.
-    pub const ALL: [Self; 2] = [Self::NullValue, Self::OtherKind];
+    pub const ALL: [Self; 3] = [Self::NullValue, Self::OtherKind, Self::Repeated];
 
     /// Bounded metric label.
     #[must_use]
@@ -54,6 +56,7 @@ impl IgnoreReason {
         match self {
             Self::NullValue => "null_value",
             Self::OtherKind => "other_kind",
+            Self::Repeated => "repeated",
         }
     }
 }
@@ -71,6 +74,12 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether sources of this format post a record again when they got no answer.
+    #[must_use]
+    pub const fn repeats(self) -> bool {
+        matches!(self, Self::Trino)
+    }
+
     /// Every format, in the order `--help` lists them.
     pub const ALL: [Self; 3] = [Self::Canonical, Self::Trino, Self::Arrow];
 

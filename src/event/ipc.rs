@@ -30,9 +30,10 @@ use super::draft::at_most;
 pub const STREAM_BYTES_MAX: usize = 32 << 20;
 /// Most rows of one stream, over all its batches.
 pub const STREAM_ROWS_MAX: usize = 1 << 17;
-/// Most bytes that reading a stream may touch, after decompression. Arrow validates a dictionary
-/// again for every batch and column that uses it, so many small batches on a large one add up.
-pub const STREAM_WORK_BYTES_MAX: usize = 1 << 30;
+/// Most bytes that reading a stream may touch, and so take, after decompression. Arrow validates a
+/// dictionary again for every batch and column that uses it, so many small batches on a large one
+/// add up.
+pub const STREAM_WORK_BYTES_MAX: usize = 256 << 20;
 
 /// What stands before a message, since version 0.15 of the format.
 const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -50,7 +51,7 @@ struct Part<'p> {
 pub(super) fn read_stream(
     payload: &[u8],
     wanted: impl Fn(&str) -> bool,
-    mut each: impl FnMut(&RecordBatch) -> Result<(), DecodeError>,
+    mut each: impl FnMut(RecordBatch) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     at_most("stream in bytes", payload.len(), STREAM_BYTES_MAX)?;
     let parts = frames(payload)?;
@@ -72,7 +73,7 @@ pub(super) fn read_stream(
             let batch = guarded(|| {
                 read_record_batch(&body, batch, schema, &dictionaries, Some(&columns), &version)
             })?;
-            each(&batch)?;
+            each(batch)?;
         }
     }
     Ok(())

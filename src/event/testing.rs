@@ -32,7 +32,7 @@ pub(super) fn decode(
 }
 
 /// Hands the one event of `payload` to `see`.
-pub(super) fn event<T>(format: Format, payload: &[u8], see: impl Fn(&Event<'_>) -> T) -> T {
+pub(super) fn event<T>(format: Format, payload: &[u8], mut see: impl FnMut(&Event<'_>) -> T) -> T {
     let mut seen = None;
     let mut one = |outcome: Outcome<'_, '_>| match outcome {
         Outcome::Event(event) => seen = Some(see(event)),

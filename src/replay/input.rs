@@ -12,7 +12,10 @@ use std::{
 
 use crate::{
     config,
-    event::{DecodeError, Decoder, Format, Outcome, SourceDefaults},
+    event::{
+        DecodeError, Decoder, Format, IgnoreReason, Outcome, SourceDefaults,
+        repeats::{Repeats, is_repeat},
+    },
 };
 
 use super::records::{Found, LINE_BYTES_MAX, Records};
@@ -28,6 +31,7 @@ pub(super) struct Place {
 pub(super) struct Input {
     name: String,
     records: Records,
+    repeats: Option<Repeats>,
     decoder: Box<dyn Decoder>,
     defaults: SourceDefaults,
     next: u64,
@@ -56,6 +60,7 @@ impl Input {
             name: path.display().to_string(),
             records,
             decoder: format.decoder(),
+            repeats: format.repeats().then(Repeats::default),
             defaults: defaults(format, configured),
             next: 0,
             bytes: Vec::new(),
@@ -83,7 +88,15 @@ impl Input {
                 limit: LINE_BYTES_MAX as u64,
             }),
             Found::Record => {
-                self.decoder.decode(&self.bytes, &self.defaults, &mut |row, outcome| {
+                let (repeats, bytes) = (&mut self.repeats, self.bytes.as_slice());
+                let offset = i64::try_from(record).unwrap_or(i64::MAX);
+                self.decoder.decode(bytes, &self.defaults, &mut |row, outcome| {
+                    let outcome = match outcome {
+                        Outcome::Event(event) if is_repeat(repeats, event, bytes, (0, offset)) => {
+                            Outcome::Ignored(IgnoreReason::Repeated)
+                        }
+                        outcome => outcome,
+                    };
                     sink(Place { record, row }, outcome);
                 })
             }

@@ -452,3 +452,25 @@ fn damage_to_any_one_byte_of_a_stream_has_an_outcome() {
         }
     }
 }
+
+#[test]
+fn a_stream_that_is_refused_has_handed_over_no_row() {
+    let batch = |ids: &[&str]| {
+        let columns = least(ids).into_iter().chain([rows(&[1, 1])]);
+        batch_of(columns.map(|(name, array)| (name.to_owned(), array)).collect())
+    };
+    let batches = [batch(&["a", "b"]), batch(&["c", "d"])];
+    let whole = stream_of(&batches, Some(CompressionType::ZSTD));
+    let mut refused = 0;
+    for at in whole.len() / 2..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x55;
+        let mut rows = 0;
+        let outcome =
+            ArrowDecoder::default()
+                .decode(&damaged, &SourceDefaults::default(), &mut |_, _| rows += 1);
+        assert!(outcome.is_ok() || rows == 0, "byte {at}: {rows} rows, then {outcome:?}");
+        refused += usize::from(outcome.is_err());
+    }
+    assert!(refused > 20, "{refused} of the damaged streams were refused");
+}

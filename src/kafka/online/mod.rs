@@ -119,8 +119,8 @@ fn check_time(config: &Config, topics: &Topics<'_>, report: &mut Report) {
         if !is.is_empty() && is != "LogAppendTime" {
             report.faults.push(format!(
                 "topic `{topic}`, which detect reads, has message.timestamp.type={is}, but \
-                 LogAppendTime is needed: a source could move windows into the future\n  hint: kafka-configs.sh \
-                 --bootstrap-server {} --alter --entity-type topics --entity-name {topic} \
+                 LogAppendTime is needed: a source could move windows into the future\n  hint: \
+                 kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} \
                  --add-config message.timestamp.type=LogAppendTime",
                 config.kafka.bootstrap_servers
             ));

@@ -257,7 +257,7 @@ impl Keyed {
 
     fn split(&self, principal: &str, partition: i32, other: i32) {
         self.miskeyed(
-            format!("was read on partitions {other} and {partition}, so its counts are split"),
+            &format!("was read on partitions {other} and {partition}, so its counts are split"),
             principal,
             vec![("partition", partition.to_string()), ("other_partition", other.to_string())],
         );
@@ -266,14 +266,13 @@ impl Keyed {
     fn keyed_otherwise(&self, principal: &str, partition: i32) {
         self.miskeyed(
             "came with a record key that is not its canonical name, so its counts may be split \
-             over partitions"
-                .to_owned(),
+             over partitions",
             principal,
             vec![("partition", partition.to_string())],
         );
     }
 
-    fn miskeyed(&self, what: String, principal: &str, mut details: Vec<(&'static str, String)>) {
+    fn miskeyed(&self, what: &str, principal: &str, mut details: Vec<(&'static str, String)>) {
         let now_ms = self.clock.ms();
         if self.said_ms.get().is_some_and(|said_ms| now_ms < said_ms + SAY_AGAIN_MS) {
             return;
