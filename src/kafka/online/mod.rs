@@ -120,8 +120,8 @@ fn check_time(config: &Config, topics: &Topics<'_>, report: &mut Report) {
             report.faults.push(format!(
                 "topic `{topic}`, which detect reads, has message.timestamp.type={is}, but \
                  LogAppendTime is needed: a source could move windows into the future\n  hint: \
-                 kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} \
-                 --add-config message.timestamp.type=LogAppendTime",
+                 kafka-configs.sh --bootstrap-server {} --alter --entity-type topics \
+                 --entity-name {topic} --add-config message.timestamp.type=LogAppendTime",
                 config.kafka.bootstrap_servers
             ));
         }
