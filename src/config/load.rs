@@ -1,17 +1,10 @@
-//! The ways in: load a configuration, lint rule files, reload rules, notice that they changed.
+//! The ways in: load a configuration, lint rule files.
 
-use std::{
-    fs,
-    hash::Hasher,
-    path::{Path, PathBuf},
-};
-
-use siphasher::sip::SipHasher13;
+use std::path::{Path, PathBuf};
 
 use super::doc::{Doc, Report};
 use super::fault::{Fault, Faults};
 use super::raw::RawConfig;
-use super::yaml::FILE_BYTES_MAX;
 use super::{Config, check, doc, rules, schema};
 use crate::rules::written::WrittenRule;
 
@@ -79,39 +72,6 @@ pub fn lint_rules(files: &[PathBuf]) -> Result<(Vec<WrittenRule>, Vec<Fault>), F
     let rules = files.iter().flat_map(|file| rules::load_file(file, &mut report)).collect();
     let first = files.first().cloned().unwrap_or_default();
     report.finish(&first, Some(rules))
-}
-
-/// Reads the rules of a running configuration again, in-place ones and files alike.
-///
-/// # Errors
-/// Everything that is wrong, also outside the rules: nothing of a faulty file is taken over.
-pub fn load_rules(config: &Config) -> Result<Vec<WrittenRule>, Faults> {
-    load(&config.path).map(|loaded| loaded.config.rules)
-}
-
-/// Changes whenever the text of a watched file does, or a file comes or goes.
-///
-/// Reads contents, not times: a mounted `ConfigMap` is replaced by moving a link, and its files may
-/// keep their times. Cheap enough for every few seconds: rule files are small and few.
-#[must_use]
-pub fn rules_fingerprint(config: &Config) -> u64 {
-    let mut hasher = SipHasher13::new();
-    for path in &config.rule_paths {
-        for file in rules::files(path).unwrap_or_default() {
-            write_file(&mut hasher, &file);
-        }
-    }
-    hasher.finish()
-}
-
-/// A file too large to be loaded counts by its size alone.
-fn write_file(hasher: &mut SipHasher13, file: &Path) {
-    let size = fs::metadata(file).map_or(u64::MAX, |metadata| metadata.len());
-    let content =
-        if size > FILE_BYTES_MAX { Vec::new() } else { fs::read(file).unwrap_or_default() };
-    hasher.write(file.as_os_str().as_encoded_bytes());
-    hasher.write_u64(size);
-    hasher.write(&content);
 }
 
 /// JSON Schema of the configuration file.

@@ -13,6 +13,7 @@ mod raw;
 mod rules;
 mod schema;
 mod values;
+mod watched;
 mod yaml;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -25,15 +26,13 @@ use crate::{
 
 pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
 pub use kafka::OWNED_PROPERTIES;
-pub use load::{
-    Loaded, check_text, config_schema, lint_rules, load, load_rules, rules_fingerprint,
-    rules_schema,
-};
+pub use load::{Loaded, check_text, config_schema, lint_rules, load, rules_schema};
 pub use rules::{RULE_FILES_MAX, RULES_MAX};
+pub use watched::Watched;
 pub use yaml::{At, DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 
 /// Everything `run`, `check` and `replay` need, with every default filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The file it came from; relative paths in it are relative to its folder.
     pub path: PathBuf,
@@ -64,12 +63,34 @@ pub struct Config {
     /// Rules of all files and in place, default rules included, checked.
     pub rules: Vec<WrittenRule>,
     /// Files and globs (`rules/*.yaml`) the rules came from, this file first; see
-    /// [`rules_fingerprint`] for watching them.
+    /// [`Watched`].
     pub rule_paths: Vec<PathBuf>,
 }
 
+impl Config {
+    /// Top-level keys whose values differ from `other`'s, the rules and their files apart.
+    #[must_use]
+    pub fn differs_in(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("kafka", self.kafka != other.kafka),
+            ("topics", self.topics != other.topics),
+            ("roles", self.roles != other.roles),
+            ("inputs", self.inputs != other.inputs),
+            ("ingest", self.ingest != other.ingest),
+            ("detect", self.detect != other.detect),
+            ("alerts", self.alerts != other.alerts),
+            ("dead_letter", self.dead_letter != other.dead_letter),
+            ("http", self.http != other.http),
+            ("shutdown", self.shutdown != other.shutdown),
+            ("catalog", self.catalog != other.catalog),
+            ("identity", self.identity != other.identity),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+}
+
 /// `kafka:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaConfig {
     /// Comma-separated `host:port`.
     pub bootstrap_servers: String,
@@ -93,7 +114,7 @@ pub struct TopicShape {
 }
 
 /// `topics:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
     /// Canonical rows, internal.
     pub events: String,
@@ -115,7 +136,7 @@ pub struct Roles {
 }
 
 /// One of `inputs:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     /// Topic to read.
     pub topic: String,
@@ -142,7 +163,7 @@ pub enum Start {
 }
 
 /// `ingest:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestConfig {
     /// How far a source partition may run ahead of the slowest that is not idle, in event time.
     pub max_drift: Duration,
@@ -151,7 +172,7 @@ pub struct IngestConfig {
 }
 
 /// `detect:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectConfig {
     /// Ceiling of all window tables of this process, in bytes.
     pub memory_limit: u64,
@@ -164,14 +185,14 @@ pub struct DetectConfig {
 }
 
 /// `alerts:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertsConfig {
     /// Exactly once to `read_committed` readers.
     pub transactional: bool,
 }
 
 /// `dead_letter:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterConfig {
     /// Beyond this rate only headers are kept.
     pub bytes_per_second: u64,
@@ -180,14 +201,14 @@ pub struct DeadLetterConfig {
 }
 
 /// `http:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     /// Address of `/metrics` and the probes.
     pub listen: SocketAddr,
 }
 
 /// `shutdown:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownConfig {
     /// How long a drain may take before the process gives up and says so.
     pub drain_timeout: Duration,

@@ -228,6 +228,9 @@ impl<'a> Topics<'a> {
         } else {
             self.check_settings(&wanted, &found, &mut faults)
         };
+        if !id.starts_with(EMBEDDED_ID) {
+            warnings.extend(self.check_keyed());
+        }
         if !faults.is_empty() {
             faults.extend(warnings);
             return Err(Error::Topics { faults });
@@ -347,6 +350,24 @@ impl<'a> Topics<'a> {
             }
         }
         warnings
+    }
+
+    /// Times of a keyed input stand for broker time (W4).
+    fn check_keyed(&self) -> Option<String> {
+        let keyed = self.config.inputs.iter().find(|input| input.keyed)?;
+        let topic = keyed.topic.as_str();
+        // That settings cannot be read has been said.
+        let settings = self.settings(&[topic]).ok()?;
+        let is = settings.get(topic)?.get("message.timestamp.type")?;
+        (is == "CreateTime").then(|| {
+            format!(
+                "keyed input `{topic}` has message.timestamp.type={is}, but LogAppendTime is \
+                 wanted: a writer chooses how far windows move, though never into the future\n  \
+                 hint: kafka-configs.sh --bootstrap-server {} --alter --entity-type topics \
+                 --entity-name {topic} --add-config message.timestamp.type=LogAppendTime",
+                self.config.kafka.bootstrap_servers
+            )
+        })
     }
 
     /// Settings of topics, by topic.

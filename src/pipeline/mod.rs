@@ -33,7 +33,7 @@ use tracing::{error, info, warn};
 
 use self::publish::Publisher;
 use crate::{
-    config::Config,
+    config::{Config, Watched},
     event::GroupBy,
     http::{self, BuildInfo, Health, STARTING, Service},
     kafka::{
@@ -305,7 +305,7 @@ fn supervise(
     stop: Arc<Stop>,
 ) -> anyhow::Result<()> {
     // Before the broker is waited for: rules may be changed meanwhile.
-    let fingerprint = crate::config::rules_fingerprint(&config);
+    let watched = Watched::of(&config);
     let Some(cluster) = find_topics(&config, roles, &health, &stop)? else { return Ok(()) };
     let in_force = Arc::new(compile(&config.rules));
     metrics.rules_in_force(&in_force, clock::now());
@@ -322,7 +322,7 @@ fn supervise(
         stop,
         failure: OnceLock::new(),
     });
-    let reload = reload::watch(&shared, fingerprint)?;
+    let reload = reload::watch(&shared, watched)?;
     let mut threads = Vec::new();
     for role in roles {
         let owned = Arc::clone(&shared);

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::{Shared, clock, system::Condition};
 use crate::{
     alert::SystemKind,
-    config,
+    config::{Loaded, Watched},
     rules::{Severity, compile::compile},
 };
 
@@ -27,21 +27,19 @@ const SILENT_AFTER_S: f64 = 24.0 * 3600.0;
 /// Scope of the reload alert.
 const SCOPE: &str = "rules";
 
-/// Starts the watcher; it ends with the pipeline. `fingerprint` is that of the rules in force.
+/// Starts the watcher; it ends with the pipeline. `watched` are the files of the rules in force.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(super) fn watch(shared: &Arc<Shared>, mut fingerprint: u64) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn watch(shared: &Arc<Shared>, mut watched: Watched) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     thread::Builder::new().name("reload".to_owned()).spawn(move || {
         let mut silence_at = Instant::now();
         let mut silent = BTreeMap::new();
         while !shared.stopping() {
             shared.stop.sleep(EVERY);
-            let now = config::rules_fingerprint(&shared.config);
-            if now != fingerprint {
-                fingerprint = now;
-                reload(&shared);
+            if watched.have_changed() {
+                reload(&shared, &mut watched);
             }
             if silence_at.elapsed() >= SILENCE_EVERY {
                 silence_at = Instant::now();
@@ -52,10 +50,10 @@ pub(super) fn watch(shared: &Arc<Shared>, mut fingerprint: u64) -> std::io::Resu
 }
 
 /// Loads the rules again; publishes them if they are good and different.
-fn reload(shared: &Shared) {
+fn reload(shared: &Shared, watched: &mut Watched) {
     let count = |result| shared.metrics.rule_reloads.with_label_values(&[result]).inc();
-    let written = match config::load_rules(&shared.config) {
-        Ok(written) => written,
+    let Loaded { config, warnings } = match watched.load() {
+        Ok(loaded) => loaded,
         Err(faults) => {
             count("refused");
             warn!("changed rules are refused, those in force stay:\n{faults}");
@@ -72,9 +70,17 @@ fn reload(shared: &Shared) {
             return;
         }
     };
-    let rules = Arc::new(compile(&written));
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    let others = shared.config.differs_in(&config);
+    if !others.is_empty() {
+        warn!("changed outside the rules: {}; that takes a restart", others.join(", "));
+    }
+    let rules = Arc::new(compile(&config.rules));
     let before = shared.rules.load_full();
-    let message = format!("revision {} is in force with {} rules", rules.revision, written.len());
+    let message =
+        format!("revision {} is in force with {} rules", rules.revision, config.rules.len());
     if rules.revision == before.revision {
         count("unchanged");
     } else {

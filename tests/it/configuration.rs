@@ -1,18 +1,11 @@
 //! Configuration: refused with every fault at once, or explained against the live topics.
 
-use std::process::Output;
-
 use crate::{
     events::{MINUTE_MS, Read, now_ms},
     kafka::{self, Client, Compression},
-    service::{RULES, Setup, exfilwatch},
+    service::{RULES, Setup, exfilwatch, said},
     steps::{one_input, produce},
 };
-
-fn said(output: &Output) -> String {
-    let all = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&all).into_owned()
-}
 
 /// A deployment whose broker is never asked.
 fn offline(name: &str) -> Setup {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rdkafka::producer::Producer as _;
+
 use crate::{
     arrow,
     events::{
@@ -9,7 +11,7 @@ use crate::{
     },
     findings::{CLOSE, Finding, OPEN, RULE, UPDATE, openings},
     kafka::{self, Compression},
-    service::{RULES, Service, Setup},
+    service::{RULES, Service, Setup, said},
     steps::{SOON, all_counted, all_read, applied, events_read, one_input, produce},
 };
 
@@ -284,6 +286,29 @@ fn a_keyed_topic_whose_keys_are_not_the_principals_is_alarmed_on() {
     });
     let alert = &Finding::all(records, "exfilwatch.miskeyed-input")[0];
     assert!(alert.json.to_string().contains("record key"), "{}", alert.json);
+    let output = setup.command(&["check", "--online"], &lines);
+    assert_eq!(output.status.code(), Some(78), "and before a run, by its samples");
+    assert!(said(&output).contains("1 of 1 events have a record key"), "{}", said(&output));
+}
+
+#[test]
+fn a_keyed_topic_of_a_transactional_producer_is_caught_up_with() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "transactions");
+    let topic = setup.topic("json");
+    kafka.create_topic(&topic, 1, &[("message.timestamp.type", "LogAppendTime")]);
+    let producer = kafka.transaction(&topic);
+    let read = Read::of("ann", now_ms() - 10 * MINUTE_MS, 1);
+    producer.begin_transaction().unwrap();
+    kafka::send(&producer, &topic, &read.canonical().key("ann").to(0));
+    producer.commit_transaction(SOON).unwrap();
+    assert_eq!(kafka.ends(&topic), [2], "the marker of the transaction takes an offset");
+    // Returns only once the service says that it is ready.
+    let service = setup.run(&format!("inputs:\n  - {{topic: {topic}, keyed: true}}\n"));
+    all_counted(&[&service], 1);
+    service.metrics_until("no lag", SOON, |metrics| {
+        metrics.sum("exfilwatch_consumer_lag_records", &[("role", "detect")]) == 0
+    });
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Rules that change while events come in.
 
-use std::time::Duration;
-
 use crate::{
     events::{MINUTE_MS, Read, now_ms},
     findings::{CLOSE, Finding, OPEN, RULE, openings},
@@ -106,12 +104,22 @@ fn a_removed_rule_closes_its_episodes() {
 }
 
 #[test]
+fn what_changes_outside_the_rules_is_said_to_need_a_restart() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "others");
+    let topic = setup.input("json", 1);
+    let service = setup.run(&one_input(&topic));
+    setup.config(service.port, &format!("{}detect: {{threads: 7}}\n", one_input(&topic)));
+    service.until("word of it", SOON, || service.output().contains("outside the rules: detect"));
+}
+
+#[test]
 fn a_file_saved_without_a_change_changes_nothing() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "same");
     let topic = setup.input("json", 1);
     let service = setup.run(&one_input(&topic));
     setup.rules("rules.yaml", &format!("# a comment\n{RULES}"));
-    std::thread::sleep(Duration::from_secs(3));
+    service.until("the look at it", SOON, || reloads(&service, "unchanged") == 1);
     assert_eq!(reloads(&service, "applied") + reloads(&service, "refused"), 0);
 }

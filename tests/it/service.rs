@@ -132,6 +132,12 @@ rules: [\"rules/*.yaml\"]
     }
 }
 
+/// Both outputs of a command that has ended.
+pub(crate) fn said(output: &Output) -> String {
+    let all = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
 /// The binary, with no colours to look through.
 pub(crate) fn exfilwatch() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exfilwatch"));
@@ -156,7 +162,8 @@ pub(crate) const RULES: &str = "rules:
 #[derive(Debug)]
 pub(crate) struct Service {
     process: Guarded,
-    port: u16,
+    /// Of its probes and metrics.
+    pub(crate) port: u16,
     output: Arc<Mutex<String>>,
 }
 

@@ -90,6 +90,14 @@ pub fn check(config: &Config) -> Result<Report, Error> {
         if found.records == 0 {
             report.warnings.push(format!("input topic `{}` holds no records yet", input.topic));
         }
+        if found.miskeyed > 0 {
+            report.faults.push(format!(
+                "keyed input `{}`: {} of {} events have a record key that is not their canonical \
+                 principal, so counts would be split over partitions\n  hint: key the topic by \
+                 canonical principal or remove `keyed: true`",
+                input.topic, found.miskeyed, found.events
+            ));
+        }
         report.inputs.push(found);
     }
     let read = report.inputs.iter().any(|input| input.events > 0);
@@ -166,7 +174,7 @@ fn read_newest(
     while missing > 0 && Instant::now() < until {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
-                sampler.read(record.payload());
+                sampler.read(record.key(), record.payload());
                 missing -= 1;
                 any = true;
                 quiet_since = Instant::now();

@@ -39,6 +39,8 @@ pub struct InputReport {
     pub without_rows: u64,
     /// Events without a byte count.
     pub without_bytes: u64,
+    /// Keyed input: events whose record key is not their canonical principal.
+    pub miskeyed: u64,
     /// Canonical principals, the first few.
     pub principals: BTreeSet<String>,
     /// Full names of objects, the first few, with their labels.
@@ -101,7 +103,7 @@ impl<'a> Sampler<'a> {
     }
 
     /// Reads one record.
-    pub fn read(&mut self, payload: Option<&[u8]>) {
+    pub fn read(&mut self, key: Option<&[u8]>, payload: Option<&[u8]>) {
         self.report.records += 1;
         let Some(payload) = payload else {
             *self.report.ignored.entry("null_value".to_owned()).or_default() += 1;
@@ -110,7 +112,7 @@ impl<'a> Sampler<'a> {
         let mut decoder = self.input.format.decoder();
         let (input, mut refused) = (self.input, Vec::new());
         let outcome = decoder.decode(payload, &input.source, &mut |_, row| match row {
-            Outcome::Event(event) => self.understand(event),
+            Outcome::Event(event) => self.understand(event, key),
             Outcome::Ignored(reason) => {
                 *self.report.ignored.entry(reason.code().to_owned()).or_default() += 1;
             }
@@ -129,7 +131,7 @@ impl<'a> Sampler<'a> {
         self.report
     }
 
-    fn understand(&mut self, event: &Event<'_>) {
+    fn understand(&mut self, event: &Event<'_>, key: Option<&[u8]>) {
         let (context, entries) = Context::of(event, self.catalog);
         let tenant = event.principal.tenant.as_deref();
         let instance = event.source.instance.as_deref();
@@ -139,6 +141,8 @@ impl<'a> Sampler<'a> {
         self.report.events += 1;
         self.report.without_rows += u64::from(event.rows.is_none());
         self.report.without_bytes += u64::from(event.bytes.is_none());
+        let miskeyed = self.input.keyed && key != Some(principal.as_bytes());
+        self.report.miskeyed += u64::from(miskeyed);
         if self.report.principals.len() < NAMES_MAX {
             self.report.principals.insert(principal.to_owned());
         }
@@ -233,11 +237,16 @@ mod tests {
     }
 
     fn sample(records: &[Option<&str>]) -> InputReport {
+        let records: Vec<_> = records.iter().map(|record| (None, *record)).collect();
+        sample_with_keys(&records, false)
+    }
+
+    fn sample_with_keys(records: &[(Option<&str>, Option<&str>)], keyed: bool) -> InputReport {
         let input = Input {
             topic: "raw".to_owned(),
             format: Format::Canonical,
             start: Start::Earliest,
-            keyed: false,
+            keyed,
             source: SourceDefaults::default(),
         };
         let entries = [CatalogEntry {
@@ -253,8 +262,8 @@ mod tests {
             rule("typo", "pi", Measure::Rows),
         ]);
         let mut sampler = Sampler::new(&input, &identity, &catalog, &entries, &rules);
-        for record in records {
-            sampler.read(record.map(str::as_bytes));
+        for (key, record) in records {
+            sampler.read(key.map(str::as_bytes), record.map(str::as_bytes));
         }
         sampler.finish()
     }
@@ -274,6 +283,13 @@ mod tests {
         assert_eq!(report.examples[0].written, "JDoe");
         assert_eq!(report.matched.get("pii-rows"), Some(&2));
         assert_eq!(report.matched.get("typo"), None, "no object has that label");
+    }
+
+    #[test]
+    fn keys_of_a_keyed_input_are_compared_with_the_canonical_principal() {
+        let records = [Some("jdoe"), Some("JDoe"), None].map(|key| (key, Some(EVENT)));
+        assert_eq!(sample_with_keys(&records, true).miskeyed, 2);
+        assert_eq!(sample_with_keys(&records, false).miskeyed, 0, "no key is asked for");
     }
 
     #[test]

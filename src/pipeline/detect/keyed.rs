@@ -235,6 +235,11 @@ impl Keyed {
         batches
     }
 
+    /// True while letters wait for room: nothing more should be taken.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.output.is_blocked()
+    }
+
     /// Serves acknowledgements of letters; returns offsets that have become safe to commit.
     pub(super) fn serve(&mut self) -> Option<BTreeMap<LaneId, i64>> {
         if let Err(failure) = self.output.serve(Duration::ZERO, &self.shared) {

@@ -307,12 +307,23 @@ impl<'c> Detect<'c> {
         let now_ms = clock::now().millis();
         for (partition, assigned) in &mut self.partitions {
             let Some(found) = topic.partitions.get(partition) else { continue };
+            // A transaction under way ends what may be read; below 0 is "not known".
+            let end = match found.ls_offset {
+                stable if stable >= 0 => found.hi_offset.min(stable),
+                _ => found.hi_offset,
+            };
             let next = assigned.progress.load(Ordering::Acquire);
-            let records = (found.hi_offset - next).max(0);
+            // Control records of transactions are skipped by librdkafka, not by us.
+            let fetched_all = end >= 0 && found.next_offset >= end && found.fetchq_cnt == 0;
+            let applied_all = fetched_all && next >= assigned.fetched;
+            if applied_all && end >= assigned.goal {
+                assigned.goal = assigned.goal.min(next);
+            }
+            let records = if applied_all { 0 } else { (end - next).max(0) };
             assigned.lag.records.set_u64(u64::try_from(records).unwrap_or(0));
             let age_ms = assigned.read.filter(|_| records > 0).map(|read| now_ms - read.millis());
             assigned.lag.seconds.set(age_ms.unwrap_or(0).max(0) as f64 / 1000.0);
-            let at_end = found.hi_offset >= 0 && records == 0;
+            let at_end = end >= 0 && records == 0;
             assigned.at_end = assigned.at_end.filter(|_| at_end).or(at_end.then(Instant::now));
         }
     }

@@ -1,8 +1,8 @@
 //! One worker: a thread that alone owns the engines of its partitions. Messages come in by a ring,
 //! alerts go out by the publisher, their fate comes back by a channel.
 //!
-//! Never here: a lock on the way of a row, polling Kafka. A worker whose alerts are not accepted
-//! stops taking messages; that is how a blocked alert topic keeps memory flat.
+//! Never here: a lock on the way of a row, polling Kafka. A worker whose alerts or dead letters are
+//! not accepted stops taking messages; that is how a blocked topic keeps memory flat.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -165,7 +165,7 @@ impl Worker {
             let mut worked = self.settle();
             self.send_unsent();
             for _ in 0..STEP_JOBS {
-                if self.undelivered() > OUTBOX_MAX {
+                if self.is_blocked() {
                     break;
                 }
                 let Some(job) = self.inbox.pop() else { break };
@@ -373,6 +373,11 @@ impl Worker {
             }
         }
         any
+    }
+
+    /// What was decided or refused is not accepted: nothing more is taken until it is.
+    fn is_blocked(&self) -> bool {
+        self.undelivered() > OUTBOX_MAX || self.keyed.as_ref().is_some_and(Keyed::is_blocked)
     }
 
     fn undelivered(&self) -> usize {
