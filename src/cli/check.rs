@@ -1,7 +1,8 @@
 //! `check`: everything that can be known of a configuration before it runs.
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, time::Duration};
 
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::Outcome;
@@ -52,7 +53,12 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 
 /// Topics, and what the newest records of each input are understood to be.
 fn look_online(config: &Config, output: Output, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let report = online::check(config)?;
+    // Shown on a terminal only, and gone when the report comes.
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let report = online::check(config, &|doing| spinner.set_message(doing.to_owned()));
+    spinner.finish_and_clear();
+    let report = report?;
     match output {
         Output::Human => write!(out, "{report}")?,
         Output::Json => write_json(out, &serde_json::to_value(&report)?)?,

@@ -16,8 +16,9 @@ const OFFSETS: &str = "exfilwatch decides itself what is read and committed";
 const GAPLESS: &str = "rows must arrive in order and without gaps, or counts are wrong";
 
 /// librdkafka properties that a configuration may not set, with the reason or the key to use.
-pub const OWNED_PROPERTIES: [(&str, &str); 24] = [
+pub const OWNED_PROPERTIES: [(&str, &str); 28] = [
     ("acks", GAPLESS),
+    ("allow.auto.create.topics", "use kafka.create_topics"),
     ("auto.commit.enable", OFFSETS),
     ("auto.commit.interval.ms", OFFSETS),
     ("auto.offset.reset", "use inputs[].start"),
@@ -31,14 +32,17 @@ pub const OWNED_PROPERTIES: [(&str, &str); 24] = [
     ("group.id", "use kafka.group_id"),
     ("group.protocol", "partitions are handed over by the classic protocol"),
     ("isolation.level", "records of an aborted transaction never happened"),
+    ("log.queue", "what librdkafka logs goes to the log of exfilwatch"),
     ("max.in.flight", GAPLESS),
     ("max.in.flight.requests.per.connection", GAPLESS),
+    ("message.max.bytes", "topics must take what we write; see max.message.bytes of the topic"),
     ("message.send.max.retries", GAPLESS),
     ("message.timeout.ms", GAPLESS),
     ("metadata.broker.list", "use kafka.bootstrap_servers"),
     ("partition.assignment.strategy", "partitions are handed over one by one (cooperative-sticky)"),
     ("request.required.acks", GAPLESS),
     ("retries", GAPLESS),
+    ("statistics.interval.ms", "lag and readiness stand on the statistics"),
     ("transaction.timeout.ms", "a dead owner must not block its successor"),
     ("transactional.id", "use kafka.transactional_id_prefix"),
 ];

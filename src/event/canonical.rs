@@ -289,6 +289,12 @@ mod tests {
     }
 
     #[test]
+    fn a_null_in_a_list_of_texts_is_an_empty_text() {
+        let record = with(r#""rows": 1, "objects": [{"name": "t", "labels": ["pii", null]}]"#);
+        read(&record, |event| assert_eq!(event.objects[0].labels.as_slice(), ["pii", ""]));
+    }
+
+    #[test]
     fn null_is_the_same_as_absent() {
         let nulls = r#""rows": null, "rows_quality": "unknown", "bytes": null, "objects": null,
             "client": null, "query": {"id": null}, "operation": null, "success": null"#;

@@ -354,7 +354,8 @@ impl<'b> Lists<Texts<'b>> {
         let Some(range) = self.range(row)? else { return Ok(None) };
         let mut texts = SmallVec::new();
         for item in range {
-            let text = self.items.get(item).ok_or_else(|| missing_item(self.field))?;
+            // As in JSON.
+            let text = self.items.get(item).unwrap_or_default();
             texts.push(draft::text(Cow::Borrowed(text), self.field)?.unwrap_or_default());
         }
         Ok(Some(texts))

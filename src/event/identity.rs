@@ -126,8 +126,6 @@ impl Identity {
         scratch
     }
 
-    /// Appends `value/`. The number of qualifiers is fixed by the configuration, so it is enough to
-    /// escape the slashes inside each: `a/b` + `c` is `a\/b/c`, while `a` + `b/c` is `a/b/c`.
     /// Folds a group key that is no principal (a tenant, an address, an object, an instance) as
     /// names are folded, whatever `fold_case` says, so that spellings are no hiding place.
     pub fn fold_key<'s>(text: &str, scratch: &'s mut String) -> &'s str {
@@ -137,6 +135,8 @@ impl Identity {
         scratch
     }
 
+    /// Appends `value/`. The number of qualifiers is fixed by the configuration, so it is enough to
+    /// escape the slashes inside each: `a/b` + `c` is `a\/b/c`, while `a` + `b/c` is `a/b/c`.
     fn push_qualifier(&self, value: &str, out: &mut String) {
         let start = out.len();
         if !value.is_empty() {

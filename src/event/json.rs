@@ -479,7 +479,7 @@ impl Skip<'_> {
     }
 }
 
-/// A text in a list of texts.
+/// A text in a list of texts. Null is an empty one: it must not keep an event from being counted.
 #[derive(Debug, Default)]
 pub(super) struct Item<'a>(pub(super) Text<'a>);
 
@@ -496,6 +496,7 @@ impl<'a> Fields<'a> for Item<'a> {
                 self.0 = draft::text(text, field)?.unwrap_or_default();
                 Ok(())
             }
+            Scalar::Null => Ok(()),
             other => Err(other.wrong(field, Self::EXPECTED)),
         }
     }

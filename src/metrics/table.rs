@@ -153,6 +153,10 @@ metrics! {
     alerts_undelivered: Sum "exfilwatch_alerts_undelivered" [] "alerts"
         "Alerts in the outboxes: decided, but not yet acknowledged by the alert topic.";
 
+    alerts_dropped: Counter "exfilwatch_alerts_dropped_total" [] "alerts"
+        "Alerts about exfilwatch itself that were only logged, because too many waited for an \
+         alert topic that does not answer; alerts of rules are never dropped.";
+
     // Rules.
     rules_info: GaugeVec "exfilwatch_rules_info" ["revision"] "1"
         "The revision of the rules in force.";

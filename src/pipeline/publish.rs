@@ -87,8 +87,8 @@ impl Publisher {
     /// Connects, and starts the thread that serves delivery reports.
     ///
     /// # Errors
-    /// A setting is wrong.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    /// A setting is wrong, or the thread cannot be started.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let (failed_sender, failed) = channel();
         let counted = Arc::clone(&metrics);
         let producer = Producer::new(&config.kafka, "alerts", false, move |report| {
@@ -101,7 +101,7 @@ impl Publisher {
             while !served.1.load(Ordering::Relaxed) {
                 served.0.poll(Duration::from_millis(50));
             }
-        });
+        })?;
         Ok(Self {
             producer,
             topic: config.topics.alerts.clone(),
@@ -110,7 +110,7 @@ impl Publisher {
             waiting: Mutex::default(),
             failed: Mutex::new(failed),
             stop,
-            poller: Mutex::new(poller.ok()),
+            poller: Mutex::new(Some(poller)),
         })
     }
 
@@ -159,6 +159,7 @@ impl Publisher {
         if waiting.len() >= WAITING_MAX {
             // Each was logged when it was raised.
             waiting.pop_front();
+            self.metrics.alerts_dropped.inc();
         }
         waiting.push_back(Arc::new(alert));
         drop(waiting);

@@ -35,6 +35,10 @@ const READ_FOR: Duration = Duration::from_secs(10);
 /// How long one question to the broker may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a report cannot tell.
+pub const NOT_CHECKED: &str = "rights (ACLs) to join the groups and to write events, state, alerts \
+                               and dead letters; a run says so when it first may not";
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -50,6 +54,8 @@ pub struct Report {
     pub silent_rules: Vec<String>,
     /// Catalogue entries that described no object.
     pub silent_catalog: Vec<String>,
+    /// What was not looked at: [`NOT_CHECKED`].
+    pub not_checked: &'static str,
 }
 
 impl Report {
@@ -60,12 +66,13 @@ impl Report {
     }
 }
 
-/// Asks the broker and reads samples.
+/// Asks the broker and reads samples; `doing` is told what takes a moment.
 ///
 /// # Errors
 /// The broker does not answer or a setting is wrong. Unfit topics are in the report.
-pub fn check(config: &Config) -> Result<Report, Error> {
-    let mut report = Report::default();
+pub fn check(config: &Config, doing: &dyn Fn(&str)) -> Result<Report, Error> {
+    let mut report = Report { not_checked: NOT_CHECKED, ..Report::default() };
+    doing("asking for topics");
     let topics = Topics::new(config)?;
     let cluster = match topics.inspect() {
         Ok(cluster) => cluster,
@@ -83,6 +90,7 @@ pub fn check(config: &Config) -> Result<Report, Error> {
     let catalog = Catalog::new(config.catalog.clone());
     for input in &config.inputs {
         let Some(partitions) = topics.partitions(&input.topic)? else { continue };
+        doing(&format!("reading the newest records of {}", shown(&input.topic, NAME_MAX)));
         let mut sampler = Sampler::new(input, &identity, &catalog, &config.catalog, &rules);
         read_newest(config, input, partitions, &mut sampler)?;
         let mut found = sampler.finish();
@@ -207,7 +215,7 @@ impl fmt::Display for Report {
         for input in &self.inputs {
             write_input(f, input)?;
         }
-        Ok(())
+        writeln!(f, "\nnot checked: {}", self.not_checked)
     }
 }
 

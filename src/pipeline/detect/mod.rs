@@ -430,7 +430,8 @@ fn hand(
     let keyed = keyed.transpose()?;
     let worker = Worker::new(Arc::clone(shared), inbox, channel(), keyed);
     let name = format!("detect-{number}");
-    let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
+    let heart = shared.health.heartbeat(&*name, STUCK_AFTER);
+    let thread = thread::Builder::new().name(name).spawn(move || worker.run(&heart))?;
     feed.set_worker(thread.thread().clone());
     Ok(Hand { feed, thread, fill: shared.metrics.queue_fill.part(&["ring"]) })
 }

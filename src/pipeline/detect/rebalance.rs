@@ -170,6 +170,7 @@ impl Detect<'_> {
             let done = done.clone();
             let job = Job::Close { partition, deadline: now, done };
             self.hands[hand_of(partition, hands)].feed.push(job);
+            self.share_memory();
         }
     }
 

@@ -26,6 +26,7 @@ use crate::{
     alert::{Alert, SystemKind},
     engine::{Engine, EngineOptions},
     event::batch::Batch,
+    http::Heartbeat,
     pipeline::{
         Shared, clock,
         ingest::merge::LaneId,
@@ -160,8 +161,9 @@ impl Worker {
     }
 
     /// Works until told to stop; returns how many alerts were left undelivered.
-    pub(super) fn run(mut self) -> usize {
+    pub(super) fn run(mut self, heart: &Heartbeat) -> usize {
         loop {
+            heart.beat();
             let mut worked = self.settle();
             self.send_unsent();
             for _ in 0..STEP_JOBS {

@@ -163,12 +163,13 @@ pub enum Allowance {
     Flood,
 }
 
-/// Bytes of values a second: a token bucket that holds one second's worth.
+/// Bytes of values a second: a token bucket that holds one second's worth. A value longer than that
+/// passes when the bucket is full, and leaves it in debt.
 #[derive(Debug)]
 pub struct FloodLimit {
     bytes_per_second: u64,
     /// In bytes times 1000, so that a millisecond's share is whole.
-    tokens: u64,
+    tokens: i128,
     refilled_ms: u64,
     /// When a value was last left out.
     flooded_ms: Option<u64>,
@@ -181,7 +182,7 @@ impl FloodLimit {
     /// Full at first.
     #[must_use]
     pub fn new(bytes_per_second: u64, now_ms: u64) -> Self {
-        let tokens = bytes_per_second.saturating_mul(1000);
+        let tokens = i128::from(bytes_per_second) * 1000;
         Self { bytes_per_second, tokens, refilled_ms: now_ms, flooded_ms: None }
     }
 
@@ -189,11 +190,11 @@ impl FloodLimit {
     pub fn take(&mut self, bytes: usize, now_ms: u64) -> Allowance {
         let passed_ms = now_ms.saturating_sub(self.refilled_ms);
         self.refilled_ms = self.refilled_ms.max(now_ms);
-        let full = self.bytes_per_second.saturating_mul(1000);
-        let refill = self.bytes_per_second.saturating_mul(passed_ms);
-        self.tokens = self.tokens.saturating_add(refill).min(full);
-        let wanted = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1000);
-        if wanted <= self.tokens {
+        let rate = i128::from(self.bytes_per_second);
+        let full = rate * 1000;
+        self.tokens = (self.tokens + rate * i128::from(passed_ms)).min(full);
+        let wanted = bytes as i128 * 1000;
+        if wanted <= self.tokens || (full > 0 && self.tokens == full) {
             self.tokens -= wanted;
             return Allowance::Keep;
         }
@@ -253,6 +254,14 @@ mod tests {
         assert!(header(&letter, MESSAGE).is_some_and(|text| text.contains("event_time")));
         assert_eq!(header(&letter, LENGTH), None);
         assert_eq!(header(&letter, ROW), None);
+    }
+
+    #[test]
+    fn a_value_longer_than_a_seconds_worth_passes_a_full_limit_and_is_paid_for() {
+        let mut limit = FloodLimit::new(100, 0);
+        assert_eq!(limit.take(1000, 0), Allowance::Keep);
+        assert_eq!(limit.take(1, 8999), Allowance::FloodBegins, "still in debt");
+        assert_eq!(limit.take(1, 9020), Allowance::Keep);
     }
 
     #[test]

@@ -290,7 +290,8 @@ impl<'c> Ingest<'c> {
         if let Some(positions) = newest {
             self.note_safe(positions);
         }
-        self.commit(true);
+        // Nobody waits for a coordinator of a broker that does not answer.
+        self.commit(matches!(settled, Ok(true)));
         settled
     }
 

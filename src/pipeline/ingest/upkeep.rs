@@ -30,7 +30,8 @@ pub(super) struct Upkeep {
     routes: RouteMetrics,
     catalog: MatchMetrics,
     assigned: Part,
-    paused: Part,
+    paused_by_drift: Part,
+    paused_by_output: Part,
     hold_fill: Part,
     cut_bytes: u64,
     bodiless: u64,
@@ -47,7 +48,8 @@ impl Upkeep {
             routes: metrics.routes(),
             catalog: catalog(shared),
             assigned: metrics.partitions_assigned.part(&["ingest"]),
-            paused: metrics.partitions_paused.part(&["ingest", "drift"]),
+            paused_by_drift: metrics.partitions_paused.part(&["ingest", "drift"]),
+            paused_by_output: metrics.partitions_paused.part(&["ingest", "backpressure"]),
             hold_fill: metrics.queue_fill.part(&["hold"]),
             cut_bytes: 0,
             bodiless: 0,
@@ -144,7 +146,11 @@ impl Ingest<'_> {
         self.upkeep.cut_bytes = self.letters.cut_bytes;
         self.upkeep.bodiless = self.letters.bodiless;
         self.upkeep.assigned.set_u64(self.lanes.iter().count() as u64);
-        self.upkeep.paused.set_u64(self.lanes.merge.paused() as u64);
+        // Lanes fill up as well while nothing may be taken from them.
+        let paused = self.lanes.merge.paused() as u64;
+        let blocked = self.output.is_blocked();
+        self.upkeep.paused_by_drift.set_u64(if blocked { 0 } else { paused });
+        self.upkeep.paused_by_output.set_u64(if blocked { paused } else { 0 });
         self.upkeep.hold_fill.set(self.lanes.merge.fill());
     }
 
