@@ -7,6 +7,7 @@
 //! `service`) owns sockets and clocks: `config`, `kafka`, `pipeline`, `replay`, `demo`, `cli`.
 
 pub mod alert;
+pub mod checkpoint;
 pub mod engine;
 pub mod event;
 pub mod offsets;

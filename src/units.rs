@@ -4,8 +4,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Milliseconds since the Unix epoch, UTC; may be negative.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct EventTime(i64);
 
 impl EventTime {
@@ -38,7 +42,9 @@ impl EventTime {
 }
 
 /// Whole seconds since the epoch: the resolution in which windows are exact. Reaches to 2106.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Tick(pub u32);
 
 impl Tick {
@@ -51,7 +57,8 @@ impl Tick {
 
 /// Length of a sliding window: 1 min to 30 d, a multiple of 30 s so that both W/5 and W/30 are
 /// whole ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
 pub struct WindowSpan(u32);
 
 impl WindowSpan {
@@ -99,6 +106,20 @@ impl WindowSpan {
     }
 }
 
+impl TryFrom<u64> for WindowSpan {
+    type Error = SpanError;
+
+    fn try_from(span_s: u64) -> Result<Self, SpanError> {
+        Self::from_secs(span_s)
+    }
+}
+
+impl From<WindowSpan> for u64 {
+    fn from(span: WindowSpan) -> Self {
+        span.0.into()
+    }
+}
+
 impl fmt::Display for WindowSpan {
     /// The span as rules write it: `90s`, `1h`, `24h`, `30d`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,11 +160,15 @@ pub enum SpanError {
 pub struct Partition(pub i32);
 
 /// A Kafka offset within a partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Offset(pub i64);
 
 /// Keyed 64-bit hash of a group key: decides its partition and its slot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct KeyHash(pub u64);
 
 impl KeyHash {

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["rules"],
     &["alert"],
     &["engine", "offsets"],
+    &["checkpoint"],
     // shell
     &["config", "metrics", "logging"],
     &["kafka", "http"],
@@ -27,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 /// How many rows of [`LAYERS`] are the pure core.
-const CORE_ROWS: usize = 6;
+const CORE_ROWS: usize = 7;
 /// Modules between an event and a decision: nothing in them is shared or waits.
 const HOT: &[&str] = &["window", "rules", "engine"];
 

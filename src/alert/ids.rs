@@ -2,6 +2,7 @@
 
 use std::{fmt, hash::Hasher};
 
+use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 use crate::units::EventTime;
@@ -9,11 +10,11 @@ use crate::units::EventTime;
 use super::Activity;
 
 /// An episode's id, constant from opening to closing (`finding_info.uid`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EpisodeId(pub u128);
 
 /// A message's id (`ce_id`, `metadata.uid`); a repeated publication has the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MessageId(pub u128);
 
 impl EpisodeId {

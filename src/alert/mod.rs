@@ -8,6 +8,10 @@ mod sentence;
 pub mod system;
 pub mod text;
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{
     rules::{GroupBy, Measure, Severity},
     units::{EventTime, WindowSpan},
@@ -16,7 +20,7 @@ use crate::{
 pub use ids::{EpisodeId, MessageId};
 
 /// One message about one episode, complete in itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Constant through the episode's life.
     pub episode: EpisodeId,
@@ -39,7 +43,7 @@ pub struct Alert {
 }
 
 /// A rule's finding or a word about exfilwatch itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Subject {
     /// A key passed a limit of a rule.
     Rule(Box<RuleFinding>),
@@ -48,7 +52,7 @@ pub enum Subject {
 }
 
 /// What a rule's alert says besides the ids.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleFinding {
     /// Rule id.
     pub rule: String,
@@ -77,7 +81,7 @@ pub struct RuleFinding {
 }
 
 /// One limit and the counts of its window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowReading {
     /// Length.
     pub window: WindowSpan,
@@ -94,7 +98,7 @@ pub struct WindowReading {
 }
 
 /// What was seen of a key since it came near a limit; every list is bounded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Event time from which it was kept.
     pub since: EventTime,
@@ -119,7 +123,7 @@ pub struct Evidence {
 }
 
 /// A word about exfilwatch itself, with the same life cycle as a finding.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SystemFinding {
     /// Analytic uid is `exfilwatch.<kind>`.
     pub kind: SystemKind,
@@ -128,11 +132,12 @@ pub struct SystemFinding {
     /// One sentence for people.
     pub message: String,
     /// Closed set of names, bounded values.
-    pub details: Vec<(&'static str, String)>,
+    pub details: Vec<(Cow<'static, str>, String)>,
 }
 
 /// Kinds of system alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SystemKind {
     /// Input that can no longer be read.
     DataGap,
@@ -192,7 +197,8 @@ impl SystemKind {
 }
 
 /// OCSF activity of a Detection Finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activity {
     /// The episode opens: 1.
     Create,
@@ -221,7 +227,8 @@ impl Activity {
 }
 
 /// Why a message is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The first limit was crossed.
     Crossed,

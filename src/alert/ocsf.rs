@@ -176,7 +176,7 @@ fn add_system(body: &mut Value, alert: &Alert, finding: &SystemFinding, key: &st
     let details: serde_json::Map<String, Value> = finding
         .details
         .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(shown(value, NAME_MAX))))
+        .map(|(name, value)| (name.clone().into_owned(), json!(shown(value, NAME_MAX))))
         .collect();
     body["unmapped"] = json!({"exfilwatch": {
         "key": key,

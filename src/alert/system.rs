@@ -3,7 +3,9 @@
 //! Each condition is an episode of its kind and scope: opened once, repeated at most once a day,
 //! closed when it is over. Pure: the time is an argument.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::{Deserialize, Serialize};
 
 use super::{Activity, Alert, EpisodeId, MessageId, Reason, Subject, SystemFinding, SystemKind};
 use crate::{rules::Severity, units::EventTime};
@@ -29,12 +31,28 @@ pub struct Condition {
 }
 
 /// Conditions that are open.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Open>", into = "Vec<Open>")]
 pub struct SystemEpisodes {
     open: BTreeMap<(SystemKind, String), Episode>,
 }
 
-#[derive(Debug)]
+/// One of them where they are saved.
+type Open = ((SystemKind, String), Episode);
+
+impl From<Vec<Open>> for SystemEpisodes {
+    fn from(open: Vec<Open>) -> Self {
+        Self { open: open.into_iter().collect() }
+    }
+}
+
+impl From<SystemEpisodes> for Vec<Open> {
+    fn from(episodes: SystemEpisodes) -> Self {
+        episodes.open.into_iter().collect()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Episode {
     id: EpisodeId,
     severity: Severity,
@@ -104,6 +122,7 @@ fn alert(
     now: EventTime,
 ) -> Alert {
     let Condition { kind, scope, severity, message, details } = condition;
+    let details = details.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect();
     Alert {
         episode: episode.id,
         message: MessageId::of(episode.id, activity, episode.ordinal),

@@ -135,7 +135,10 @@ fn system() -> Alert {
         kind: SystemKind::Degraded,
         scope: "events-3".to_owned(),
         message: "partition 3 is at its memory ceiling; small keys are estimated".to_owned(),
-        details: vec![("partition", "3".to_owned()), ("memory_limit_bytes", "1048576".to_owned())],
+        details: vec![
+            ("partition".into(), "3".to_owned()),
+            ("memory_limit_bytes".into(), "1048576".to_owned()),
+        ],
     };
     Alert {
         episode,
@@ -410,8 +413,12 @@ fn rule_finding() -> impl Strategy<Value = RuleFinding> {
 
 fn system_finding() -> impl Strategy<Value = SystemFinding> {
     let details = vec((select(vec!["topic", "partition", "reason"]), hostile()), 0..3);
-    (select(&SystemKind::ALL[..]), hostile(), named(), details)
-        .prop_map(|(kind, scope, message, details)| SystemFinding { kind, scope, message, details })
+    (select(&SystemKind::ALL[..]), hostile(), named(), details).prop_map(
+        |(kind, scope, message, details)| {
+            let details = details.into_iter().map(|(name, value)| (name.into(), value)).collect();
+            SystemFinding { kind, scope, message, details }
+        },
+    )
 }
 
 fn any_alert() -> impl Strategy<Value = Alert> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::{
@@ -21,7 +22,7 @@ pub(super) const ESTIMATED_MAX: usize = 100;
 pub(super) type EpisodeKey = (usize, KeyHash);
 
 /// A limit the episode has crossed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Crossed {
     /// Index into the meter's limits.
     pub(super) limit: usize,
@@ -32,7 +33,7 @@ pub(super) struct Crossed {
 }
 
 /// One open episode.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Episode {
     pub(super) id: EpisodeId,
     pub(super) key: String,
@@ -121,6 +122,11 @@ impl Episodes {
         let mut all: Vec<_> = self.open.drain().collect();
         all.sort_unstable_by_key(|&(key, _)| key);
         all
+    }
+
+    /// All of them, to be saved.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&EpisodeKey, &Episode)> {
+        self.open.iter()
     }
 
     /// Whether any rule of `meter_rules` has an episode open for this key.

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     alert::Evidence,
     event::{RowsQuality, batch::Batch, context::Context},
     units::{EventTime, KeyHash},
+    window::Changes,
 };
 
 /// Objects named in an alert.
@@ -24,7 +27,7 @@ const LOOKED_AT_MAX: usize = 16;
 const QUIET_MS: i64 = 30 * 24 * 3_600_000;
 
 /// What is seen of one key near a limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Seen {
     pub(super) evidence: Evidence,
     /// Event times of the first and last event since then.
@@ -37,7 +40,7 @@ pub(super) struct Seen {
 }
 
 /// Meter and key.
-type NearKey = (usize, KeyHash);
+pub(super) type NearKey = (usize, KeyHash);
 
 /// Evidence by meter and key.
 #[derive(Debug, Default)]
@@ -47,6 +50,8 @@ pub(super) struct Near {
     entries: Vec<(NearKey, Seen)>,
     /// Where the next search for one to give way starts.
     hand: usize,
+    /// Places whose entry changed since it was saved last.
+    changes: Changes,
 }
 
 /// A row as evidence sees it.
@@ -85,6 +90,7 @@ impl Near {
             },
         };
         self.entries[place].1.add(sight);
+        self.changes.mark(place);
         true
     }
 
@@ -92,6 +98,7 @@ impl Near {
         let count = self.entries.len();
         let place = if count < NEAR_MAX {
             self.entries.push((key, seen));
+            self.changes.grow(self.entries.len());
             count
         } else {
             let looked_at = (0..LOOKED_AT_MAX).map(|step| (self.hand + step) % count);
@@ -118,6 +125,7 @@ impl Near {
     pub(super) fn hold(&mut self, meter: usize, key: KeyHash) {
         if let Some(&place) = self.places.get(&(meter, key)) {
             self.entries[place].1.held = true;
+            self.changes.mark(place);
         }
     }
 
@@ -127,6 +135,7 @@ impl Near {
         self.entries.swap_remove(place);
         if let Some((moved, _)) = self.entries.get(place) {
             self.places.insert(*moved, place);
+            self.changes.mark(place);
         }
     }
 
@@ -139,8 +148,47 @@ impl Near {
             }
             None => false,
         });
+        self.find_places();
+        self.mark_all();
+    }
+
+    fn find_places(&mut self) {
         let places = self.entries.iter().enumerate().map(|(place, &(key, _))| (key, place));
         self.places = places.collect();
+    }
+
+    /// Entries, and where the next search starts: what must be known before they are put back.
+    pub(super) fn shape(&self) -> (u32, u32) {
+        let number = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+        (number(self.entries.len()), number(self.hand))
+    }
+
+    /// Every entry counts as changed.
+    pub(super) fn mark_all(&mut self) {
+        self.changes.mark_all(self.entries.len());
+    }
+
+    /// Takes out the places whose entries have changed since they were saved last. A place that
+    /// was given up is not among them.
+    pub(super) fn take_changes(&mut self) -> Vec<u32> {
+        let mut places = self.changes.take();
+        places.retain(|&place| (place as usize) < self.entries.len());
+        places
+    }
+
+    /// One entry, to be saved, which thereby counts as saved.
+    pub(super) fn save(&mut self, place: u32) -> &(NearKey, Seen) {
+        self.changes.unmark(place as usize);
+        &self.entries[place as usize]
+    }
+
+    /// Puts entries back, in the order of their places.
+    pub(super) fn restore(entries: Vec<(NearKey, Seen)>, hand: u32) -> Self {
+        let mut changes = Changes::new();
+        changes.grow(entries.len());
+        let mut near = Self { places: HashMap::new(), entries, hand: hand as usize, changes };
+        near.find_places();
+        near
     }
 }
 

@@ -1,11 +1,12 @@
 //! The tables of one meter: four windows a table, and which window is where.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::{
     rules::Meter,
     units::{EventTime, KeyHash, Tick, WindowSpan},
-    window::{Added, Budget, Table, TableSpec, WINDOWS_MAX},
+    window::{Added, Budget, Table, TableShape, TableSpec, WINDOWS_MAX},
 };
 
 /// Coarse slices in a window.
@@ -46,6 +47,8 @@ struct Place {
 
 #[derive(Debug)]
 struct Lanes {
+    /// Its name where it is saved.
+    name: u32,
     table: Table,
     windows: [Option<WindowSpan>; WINDOWS_MAX],
     /// How far ahead of broker time an event may move a key: one coarse slice of the shortest
@@ -61,6 +64,18 @@ pub(super) struct MeterState {
     tables: Vec<Lanes>,
     /// By window of the meter.
     places: Vec<Place>,
+}
+
+/// What must be known of a table and its windows before its values can be put back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LanesShape {
+    table: TableShape,
+    since: Option<EventTime>,
+}
+
+fn lead_ms(spans: &[WindowSpan]) -> i64 {
+    let shortest = spans.iter().map(|span| span.secs()).min().unwrap_or_default();
+    i64::from(shortest) * 1000 / SLICES_PER_WINDOW
 }
 
 impl MeterState {
@@ -81,9 +96,9 @@ impl MeterState {
                 *lane = Some(span);
             }
             let table = Table::new(TableSpec { windows, promote_at: [u64::MAX; WINDOWS_MAX] });
-            let shortest = spans.iter().map(|span| span.secs()).min().unwrap_or_default();
-            let lead_ms = i64::from(shortest) * 1000 / SLICES_PER_WINDOW;
-            self.tables.push(Lanes { table, windows, lead_ms, since: None });
+            let lead_ms = lead_ms(spans);
+            let name = budget.name_table();
+            self.tables.push(Lanes { name, table, windows, lead_ms, since: None });
         }
         let wanted =
             |lanes: &Lanes| lanes.windows.iter().flatten().any(|w| meter.windows.contains(w));
@@ -102,6 +117,38 @@ impl MeterState {
             }
             lanes.table.set_promote_at(promote_at);
         }
+    }
+
+    /// Its tables by name, to be saved.
+    pub(super) fn tables(&mut self) -> impl Iterator<Item = (u32, &mut Table)> {
+        self.tables.iter_mut().map(|lanes| (lanes.name, &mut lanes.table))
+    }
+
+    pub(super) fn shapes(&self) -> Vec<LanesShape> {
+        let shape =
+            |lanes: &Lanes| LanesShape { table: lanes.table.shape(lanes.name), since: lanes.since };
+        self.tables.iter().map(shape).collect()
+    }
+
+    /// Tables of these shapes, whose values are still to come.
+    pub(super) fn of_shapes(shapes: &[LanesShape], meter: &Meter, budget: &mut Budget) -> Self {
+        let of_shape = |shape: &LanesShape| {
+            let mut windows = [None; WINDOWS_MAX];
+            for (lane, &span) in windows.iter_mut().zip(&shape.table.windows) {
+                *lane = Some(span);
+            }
+            Lanes {
+                name: shape.table.table,
+                table: Table::of_shape(&shape.table, budget),
+                windows,
+                lead_ms: lead_ms(&shape.table.windows),
+                since: shape.since,
+            }
+        };
+        let tables = shapes.iter().map(of_shape).collect();
+        let mut state = Self { tables, places: Vec::new() };
+        state.adopt(meter, budget);
+        state
     }
 
     /// Gives the memory back.

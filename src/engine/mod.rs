@@ -20,10 +20,11 @@ mod evidence;
 mod meters;
 mod outbox;
 mod reload;
+mod save;
 mod stats;
 mod system;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::{
     window::Budget,
 };
 
+pub use save::{CHUNK_BYTES, Restoring, Saved, WALK_PARTS};
 pub use stats::Stats;
 
 use self::{
@@ -45,6 +47,7 @@ use self::{
     evidence::Near,
     meters::MeterState,
     outbox::Outbox,
+    save::Walk,
     system::Conditions,
     time::PartitionTime,
 };
@@ -78,6 +81,10 @@ pub struct Engine {
     time: PartitionTime,
     stats: Stats,
     conditions: Conditions,
+    /// How far the slow walk of checkpoints has come.
+    walk: Walk,
+    /// The next checkpoint holds every value.
+    saves_all: bool,
     /// Scratch of a batch: entry of [`Contexts`] by dictionary id, number in [`Applied`] by source.
     context_ids: Vec<u32>,
     applied_ids: Vec<usize>,
@@ -109,6 +116,8 @@ impl Engine {
             outbox: Outbox::default(),
             time: PartitionTime::default(),
             conditions: Conditions::default(),
+            walk: Walk::default(),
+            saves_all: true,
             context_ids: Vec::new(),
             applied_ids: Vec::new(),
             options,

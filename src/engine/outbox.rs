@@ -31,6 +31,17 @@ impl Outbox {
         }
     }
 
+    /// Puts back what was saved; all of it is taken again, since nobody knows its fate.
+    pub(super) fn restore(&mut self, alerts: Vec<Arc<Alert>>) {
+        self.fresh = alerts.len();
+        self.alerts = alerts.into();
+    }
+
+    /// What is in it, to be saved.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Alert>> {
+        self.alerts.iter()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.alerts.len()
     }

@@ -25,6 +25,11 @@ impl Engine {
     /// windows that it has crossed, at whatever level; otherwise it is closed with the reason
     /// `rule_removed`. Under a higher level it closes when its count has fallen back to that.
     pub fn reload(&mut self, rules: Arc<RuleSet>, broker_time: EventTime) {
+        if rules.revision == self.rules.revision {
+            // The same text, compiled anew: after a restore, for one.
+            self.rules = rules;
+            return;
+        }
         let old = self.rules.clone();
         let mut kept = Vec::new();
         for (key, mut episode) in self.episodes.take_all() {

@@ -1,7 +1,10 @@
 //! Plain counters of an engine; publishing them is the shell's job.
 
+use serde::{Deserialize, Serialize};
+
 /// Counts since the engine was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stats {
     /// Rows of all messages. D5: `applied + duplicate + too_late`.
     pub rows_read: u64,

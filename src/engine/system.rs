@@ -4,6 +4,8 @@
 //! Each is a condition with an episode; the time is the partition's, so that the ids are those of
 //! every run over the same log.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     alert::{
         Alert, SystemKind,
@@ -20,7 +22,7 @@ use super::{Engine, Message};
 const QUIET_MS: i64 = 24 * 3_600_000;
 
 /// Open conditions of one engine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Conditions {
     episodes: SystemEpisodes,
     degraded: bool,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     event::batch::{SourcePartition, SourceRef},
     units::{EventTime, Tick},
@@ -18,7 +20,24 @@ pub(super) struct PartitionTime {
     marks: BTreeMap<SourcePartition, Option<EventTime>>,
 }
 
+/// A partition's time where it is saved.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct SavedTime {
+    now: Option<EventTime>,
+    marks: Vec<(SourcePartition, Option<EventTime>)>,
+}
+
 impl PartitionTime {
+    /// The time and the marks, to be saved.
+    pub(super) fn saved(&self) -> SavedTime {
+        SavedTime { now: self.now, marks: self.marks.clone().into_iter().collect() }
+    }
+
+    /// As it was saved; what is due follows from the episodes.
+    pub(super) fn restore(saved: SavedTime) -> Self {
+        Self { now: saved.now, due: None, marks: saved.marks.into_iter().collect() }
+    }
+
     pub(super) const fn now(&self) -> Option<EventTime> {
         self.now
     }

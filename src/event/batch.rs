@@ -360,7 +360,7 @@ impl Batch {
 
 /// A row's place within its source partition. Rows of one source partition are routed in this
 /// order, so the highest one applied tells whether a row was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Offset of the record.
     pub offset: Offset,

@@ -1,17 +1,24 @@
 //! By what counts are kept: each grouping in use is a route of its own.
 
+use serde::{Deserialize, Serialize};
+
 /// What counts are kept by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum GroupBy {
     /// The canonical principal over all sources.
+    #[serde(rename = "principal.id")]
     PrincipalId,
     /// Customer or organisation.
+    #[serde(rename = "principal.tenant")]
     PrincipalTenant,
     /// Network address of the client.
+    #[serde(rename = "client.address")]
     ClientAddress,
     /// Full name of each matching object, each charged in full.
+    #[serde(rename = "object")]
     Object,
     /// Instance of the source.
+    #[serde(rename = "source.instance")]
     SourceInstance,
 }
 

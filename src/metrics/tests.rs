@@ -24,6 +24,7 @@ fn rule_set(revision: &str, ids: &[&str]) -> RuleSet {
     RuleSet {
         revision: revision.to_owned(),
         rules: ids.iter().map(rule).collect(),
+        written: Vec::new(),
         meters: vec![Meter {
             identity: String::new(),
             filter: Filter::default(),

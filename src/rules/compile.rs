@@ -16,7 +16,12 @@ use super::{Filter, Limit, Meter, Rule, RuleSet, Severity, fold};
 /// Compiles checked rules; their ids are unique and each has a limit.
 #[must_use]
 pub fn compile(rules: &[WrittenRule]) -> RuleSet {
-    let mut set = RuleSet { revision: revision(rules), rules: Vec::new(), meters: Vec::new() };
+    let mut set = RuleSet {
+        revision: revision(rules),
+        rules: Vec::new(),
+        meters: Vec::new(),
+        written: rules.to_vec(),
+    };
     for rule in rules {
         let identity = identity(rule);
         let found = set.meters.iter().position(|meter| meter.identity == identity);

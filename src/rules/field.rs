@@ -2,6 +2,8 @@
 //!
 //! Never here: values. A field that is not in this list cannot be written in a rule.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 /// A field of the canonical event, as rules write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is the field of the same name in schemas/event.v1")]
@@ -117,6 +119,19 @@ impl Field {
             Self::PrincipalId | Self::ClientAddress | Self::QueryFingerprint => Scope::Row,
             _ => Scope::Context,
         }
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| de::Error::custom(format!("no such field: {name}")))
     }
 }
 

@@ -9,8 +9,10 @@ pub mod filter;
 pub mod written;
 
 use icu_casemap::CaseMapper;
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
+use self::written::WrittenRule;
 use crate::units::WindowSpan;
 
 pub use compile::compile;
@@ -30,7 +32,8 @@ fn fold(text: &str) -> String {
 }
 
 /// What is added up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// Records delivered; an unknown count adds nothing here.
     Rows,
@@ -62,7 +65,8 @@ impl Measure {
 }
 
 /// OCSF severities a rule may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// OCSF 1.
     Informational,
@@ -115,6 +119,8 @@ pub struct RuleSet {
     pub rules: Vec<Rule>,
     /// Distinct (filter, group-by, measure), in the order of their first rule.
     pub meters: Vec<Meter>,
+    /// What all this was compiled from: a checkpoint holds it (D7).
+    pub written: Vec<WrittenRule>,
 }
 
 impl RuleSet {

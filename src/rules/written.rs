@@ -2,11 +2,13 @@
 //!
 //! Never here: positions in files and YAML; the shell's `config` has those.
 
+use serde::{Deserialize, Serialize};
+
 use super::{GroupBy, Measure, Severity, field::Field};
 use crate::units::WindowSpan;
 
 /// One rule of a rule file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenRule {
     /// Unique among all rules.
     pub id: String,
@@ -27,7 +29,7 @@ pub struct WrittenRule {
 }
 
 /// One of a rule's `limits:`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenLimit {
     /// Length of the window.
     pub window: WindowSpan,

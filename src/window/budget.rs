@@ -3,6 +3,8 @@
 //! Never here: who gives way when a share is used up (`room` decides that), or freed memory:
 //! tables keep what they have taken until they are released.
 
+use serde::{Deserialize, Serialize};
+
 /// Part of the limit that is kept for fine rings: 1 / this.
 const PROMOTED_PART: u64 = 4;
 /// Part of the limit that is kept for sketches: 1 / this.
@@ -33,6 +35,18 @@ pub struct Budget {
     pub(super) expired: u64,
     pub(super) sketched: u64,
     pub(super) refused_promotions: u64,
+    /// Tables named so far.
+    tables: u32,
+}
+
+/// What has happened at the ceiling so far, to be saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetCounts {
+    evicted: u64,
+    expired: u64,
+    sketched: u64,
+    refused_promotions: u64,
+    tables: u32,
 }
 
 impl Budget {
@@ -46,7 +60,35 @@ impl Budget {
             expired: 0,
             sketched: 0,
             refused_promotions: 0,
+            tables: 0,
         }
+    }
+
+    /// A name for a table, good for the life of the state it is saved in; never 0.
+    pub const fn name_table(&mut self) -> u32 {
+        self.tables += 1;
+        self.tables
+    }
+
+    /// Its counts, to be saved.
+    #[must_use]
+    pub const fn counts(&self) -> BudgetCounts {
+        BudgetCounts {
+            evicted: self.evicted,
+            expired: self.expired,
+            sketched: self.sketched,
+            refused_promotions: self.refused_promotions,
+            tables: self.tables,
+        }
+    }
+
+    /// Puts back what [`Self::counts`] gave.
+    pub const fn restore_counts(&mut self, counts: BudgetCounts) {
+        self.evicted = counts.evicted;
+        self.expired = counts.expired;
+        self.sketched = counts.sketched;
+        self.refused_promotions = counts.refused_promotions;
+        self.tables = counts.tables;
     }
 
     /// Changes the ceiling. What is taken stays taken; below it, keys are evicted at once.

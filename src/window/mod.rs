@@ -34,11 +34,13 @@
 //! slice behind it may lack counts; that, too, is named in `late_windows`.
 
 mod budget;
+mod changes;
 mod geometry;
 mod index;
 mod prefetch;
 mod ring;
 mod room;
+mod save;
 mod sketch;
 mod slab;
 mod slot;
@@ -48,7 +50,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use budget::Budget;
+pub use budget::{Budget, BudgetCounts};
+pub use changes::Changes;
+pub use save::{Array, Bytes, Damaged, ENTRY_HEAD_BYTES, TableShape, write_head};
 pub use state::KeyState;
 pub use table::Table;
 

@@ -92,7 +92,9 @@ impl Table {
     /// The sketch, made at first need from the share that was kept for it.
     pub(super) fn sketch_for(&mut self, budget: &mut Budget) -> &mut Sketch {
         let windows = self.geometry.windows().len();
+        let made = &mut self.sketches_made;
         self.sketch.get_or_insert_with(|| {
+            *made += 1;
             let sketch = Sketch::new(budget.sketch_bytes(), windows);
             budget.take_first(Share::Sketch, sketch.bytes());
             sketch

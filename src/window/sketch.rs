@@ -10,6 +10,7 @@
 //! whole for a key that is at most one slice behind the cell; else it says that it may not be.
 
 use super::WINDOWS_MAX;
+use super::changes::Changes;
 use super::geometry::{Geometry, SKETCH};
 use crate::units::{KeyHash, Tick};
 
@@ -31,6 +32,8 @@ pub(super) struct Sketch {
     newest: Box<[Tick]>,
     /// Newest tick of all cells.
     latest: Tick,
+    /// Cells that changed.
+    changes: Changes,
 }
 
 /// What the sketch holds for a key at one tick.
@@ -48,14 +51,48 @@ impl Sketch {
         let width = (bytes / Self::row_bytes(windows)).clamp(1, u64::from(u32::MAX));
         #[expect(clippy::cast_possible_truncation, reason = "clamped to u32 above")]
         let width = width as u32;
+        Self::of_width(width, windows, Tick(0))
+    }
+
+    /// An empty sketch with `width` cells a row, whose newest tick is `latest`.
+    pub(super) fn of_width(width: u32, windows: usize, latest: Tick) -> Self {
         let cells = width as usize * DEPTH;
+        let mut changes = Changes::new();
+        changes.grow(cells);
         Self {
             width,
             windows,
             counts: vec![[0; SKETCH]; cells * windows].into_boxed_slice(),
             newest: vec![Tick(0); cells].into_boxed_slice(),
-            latest: Tick(0),
+            latest,
+            changes,
         }
+    }
+
+    /// Cells of one row.
+    pub(super) const fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Cells of all rows.
+    pub(super) fn cell_count(&self) -> usize {
+        self.newest.len()
+    }
+
+    /// Cells changed since they were saved last.
+    pub(super) fn changes(&mut self) -> &mut Changes {
+        &mut self.changes
+    }
+
+    /// Newest tick and rings of a cell, by window.
+    pub(super) fn cell(&self, cell: usize) -> (Tick, &[[u64; SKETCH]]) {
+        (self.newest[cell], &self.counts[cell * self.windows..][..self.windows])
+    }
+
+    /// Puts a cell back as it was saved.
+    pub(super) fn restore_cell(&mut self, cell: usize, newest: Tick, counts: &[[u64; SKETCH]]) {
+        self.newest[cell] = newest;
+        self.counts[cell * self.windows..][..self.windows].copy_from_slice(counts);
     }
 
     /// What it takes.
@@ -65,7 +102,8 @@ impl Sketch {
 
     /// One cell of each row.
     const fn row_bytes(windows: usize) -> u64 {
-        (DEPTH * (windows * size_of::<[u64; SKETCH]>() + size_of::<Tick>())) as u64
+        // And one bit a cell, rounded up.
+        (DEPTH * (windows * size_of::<[u64; SKETCH]>() + size_of::<Tick>() + 1)) as u64
     }
 
     /// Moves the key's cells on to `to`, if they are behind it.
@@ -77,6 +115,7 @@ impl Sketch {
                 continue;
             }
             self.newest[cell] = to;
+            self.changes.mark(cell);
             let rings = &mut self.counts[cell * self.windows..][..self.windows];
             for (window, counts) in geometry.windows().iter().zip(rings) {
                 window.sketch.advance(counts, newest, to);
@@ -107,6 +146,7 @@ impl Sketch {
         for &cell in holding.iter().flatten() {
             let count = &mut self.counts[cell][slice];
             *count = (*count).max(enough);
+            self.changes.mark(cell / self.windows);
         }
         holding.iter().all(Option::is_some)
     }

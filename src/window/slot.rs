@@ -37,6 +37,16 @@ impl Slot {
         Self { key, newest, meta: 0, coarse: [[0; _]; _] }
     }
 
+    /// A slot as it was saved.
+    pub(super) const fn with_meta(key: KeyHash, newest: Tick, meta: u32) -> Self {
+        Self { key, newest, meta, coarse: [[0; _]; _] }
+    }
+
+    /// Flags and ring number in one, to be saved.
+    pub(super) const fn meta(&self) -> u32 {
+        self.meta
+    }
+
     pub(super) const fn is(&self, flag: Flag) -> bool {
         self.meta & flag.0 != 0
     }

@@ -30,6 +30,8 @@ pub struct Table {
     pub(super) rings: FineRings,
     /// Made at first need; keys inserted since then are estimated.
     pub(super) sketch: Option<Sketch>,
+    /// Sketches so far: tells one from the next.
+    pub(super) sketches_made: u32,
     /// Newest tick of any event: the table's own time, for what gives way (`room`).
     pub(super) latest: Tick,
     /// Where the next search for an evictable slot starts.
@@ -58,6 +60,7 @@ impl Table {
             slots: Slab::new(),
             rings: Slab::new(),
             sketch: None,
+            sketches_made: 0,
             latest: Tick(0),
             slot_hand: 0,
             ring_hand: 0,

@@ -27,14 +27,14 @@ use crate::{
 
 use super::{Engine, EngineOptions};
 
-pub(super) const MINUTE: u64 = 60;
-pub(super) const HOUR: u64 = 3600;
-pub(super) const DAY: u64 = 24 * HOUR;
+pub(crate) const MINUTE: u64 = 60;
+pub(crate) const HOUR: u64 = 3600;
+pub(crate) const DAY: u64 = 24 * HOUR;
 /// Start of all tests: 2026-01-05T00:00:00Z, a Monday.
-pub(super) const START_S: u64 = 1_767_571_200;
+pub(crate) const START_S: u64 = 1_767_571_200;
 
 /// A rule on rows by principal with (window in seconds, above, severity).
-pub(super) fn rule(id: &str, limits: &[(u64, u64, Severity)]) -> WrittenRule {
+pub(crate) fn rule(id: &str, limits: &[(u64, u64, Severity)]) -> WrittenRule {
     WrittenRule {
         id: id.into(),
         title: format!("title of {id}"),
@@ -54,12 +54,12 @@ pub(super) fn rule(id: &str, limits: &[(u64, u64, Severity)]) -> WrittenRule {
     }
 }
 
-pub(super) fn rules(rules: &[WrittenRule]) -> Arc<RuleSet> {
+pub(crate) fn rules(rules: &[WrittenRule]) -> Arc<RuleSet> {
     Arc::new(compile(rules))
 }
 
 /// An event of `principal`, `at_s` seconds after [`START_S`].
-pub(super) fn event(principal: &str, at_s: u64, rows: u64) -> Event<'static> {
+pub(crate) fn event(principal: &str, at_s: u64, rows: u64) -> Event<'static> {
     Event {
         event_id: None,
         event_time: EventTime::from_millis(i64::try_from((START_S + at_s) * 1000).unwrap()),
@@ -80,7 +80,7 @@ pub(super) fn event(principal: &str, at_s: u64, rows: u64) -> Event<'static> {
     }
 }
 
-pub(super) fn source(partition: i32) -> SourcePartition {
+pub(crate) fn source(partition: i32) -> SourcePartition {
     SourcePartition { cluster: "c".into(), topic: "t".into(), topic_id: String::new(), partition }
 }
 
