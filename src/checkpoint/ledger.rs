@@ -116,7 +116,7 @@ impl Ledger {
 
     /// Begins a checkpoint that covers everything before `covered`.
     #[must_use]
-    pub fn draft(&self, saved: &Saved, covered: i64, topic_id: &str, revision: &str) -> Draft {
+    pub fn draft(&self, saved: Saved, covered: i64, topic_id: &str, revision: &str) -> Draft {
         debug_assert!(saved.is_whole || !self.needs_all, "`needs_all` was not heeded");
         let partition = self.origin.partition;
         let (mut keys, mut values, mut checksums) = (Vec::new(), Vec::new(), Vec::new());
@@ -127,14 +127,16 @@ impl Ledger {
             checksums.push(checksum);
         };
         let first = self.next_chunk;
-        for (chunk, number) in saved.chunks.iter().zip(first..) {
-            push(chunk_key(partition, number), Kind::Chunk, chunk);
+        let chunks = saved.chunks.len();
+        // Each is let go once it is sealed: together they may be as large as the state.
+        for (chunk, number) in saved.chunks.into_iter().zip(first..) {
+            push(chunk_key(partition, number), Kind::Chunk, &chunk);
         }
         let place = self.next_number % KEPT;
         for (part, payload) in saved.head.chunks(CHUNK_BYTES).enumerate() {
             push(format!("{partition}/head/{place}/{part}"), Kind::Head, payload);
         }
-        let next_chunk = first + saved.chunks.len() as u64;
+        let next_chunk = first + chunks as u64;
         // Everything is in what was written since a whole walk began, or in this one alone.
         let needed_from = match (saved.is_whole, saved.ends_walk) {
             (true, _) => first,
@@ -148,7 +150,7 @@ impl Ledger {
             (false, false) => self.walk_from,
         };
         Draft {
-            chunks: saved.chunks.len(),
+            chunks,
             manifest: Manifest {
                 origin: self.origin.clone(),
                 topic_id: topic_id.to_owned(),

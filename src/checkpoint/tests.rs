@@ -188,7 +188,7 @@ impl Owner {
         let mut state = self.state.clone();
         let saved = self.engine.save();
         let covered = i64::try_from(self.next).unwrap();
-        let mut draft = self.ledger.draft(&saved, covered, "", &written().revision);
+        let mut draft = self.ledger.draft(saved, covered, "", &written().revision);
         let records: Vec<_> =
             draft.records().map(|(key, value)| (key.to_owned(), value.to_vec())).collect();
         let write = |(key, value): (String, Vec<u8>)| state.write(&key, Some(value));

@@ -11,6 +11,7 @@ use std::sync::{
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
     config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tracing::{debug, info, warn};
@@ -148,6 +149,8 @@ impl Notes {
 /// Receives what librdkafka has to say and takes notes.
 #[derive(Clone, Debug)]
 pub struct Context(pub Arc<Notes>);
+
+impl ConsumerContext for Context {}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

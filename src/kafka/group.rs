@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -64,7 +64,7 @@ pub enum Polled<'c> {
 
 /// A consumer that is a member of a group.
 pub struct Member {
-    consumer: BaseConsumer<Listener>,
+    consumer: Arc<BaseConsumer<Listener>>,
     notes: Arc<Notes>,
 }
 
@@ -90,7 +90,7 @@ impl Member {
             .create_with_context(listener)
             .map_err(failed)?;
         consumer.subscribe(topics).map_err(failed)?;
-        Ok(Self { consumer, notes })
+        Ok(Self { consumer: Arc::new(consumer), notes })
     }
 
     /// Polls once. Errors that librdkafka gets over by itself are logged by it.
@@ -281,6 +281,12 @@ impl Member {
         self.notes.take_statistics()
     }
 
+    /// For another thread that must know whether a partition is still ours.
+    #[must_use]
+    pub fn witness(&self) -> Witness {
+        Witness(Arc::downgrade(&self.consumer))
+    }
+
     /// Leaves the group. Closing can block without bound (rust-rdkafka 509), so it has a thread
     /// and a deadline; true when it was done in time.
     #[must_use]
@@ -300,6 +306,27 @@ impl Member {
             thread::sleep(Duration::from_millis(5));
         }
         closer.join().is_ok()
+    }
+}
+
+/// Asks the group on behalf of a [`Member`], as long as there is one.
+pub struct Witness(Weak<BaseConsumer<Listener>>);
+
+impl Witness {
+    /// Commits an offset with our generation and waits for the answer: the group takes it from the
+    /// owner of the partition only.
+    ///
+    /// # Errors
+    /// The partition is not ours any more, or the group does not answer.
+    pub fn confirm(&self, (topic, partition): &TopicPartition, offset: i64) -> Result<(), Error> {
+        let doing = || Error::call(format!("{topic}[{partition}] is perhaps not ours any more"));
+        let gone = || KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId);
+        let consumer = self.0.upgrade().ok_or_else(gone).map_err(doing())?;
+        if consumer.assignment_lost() {
+            return Err(doing()(gone()));
+        }
+        let list = positions_list(&[((topic.clone(), *partition), Offset::Offset(offset))])?;
+        consumer.commit(&list, CommitMode::Sync).map_err(doing())
     }
 }
 

@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod group;
 pub mod online;
 pub mod producer;
+pub mod state;
 pub mod topic_id;
 pub mod topics;
 

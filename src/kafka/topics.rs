@@ -189,8 +189,11 @@ impl<'a> Topics<'a> {
         }
         let shape = self.config.kafka.create_topics;
         let mut wanted = wanted(self.config, shape.unwrap_or(HINT_SHAPE));
-        // Partition i of the state is for partition i of the events, however many those are.
-        if let Some(partitions) = self.partitions(&wanted[EVENTS].name)? {
+        // Partition i of the state is for partition i of what detect reads, however many those are.
+        let keyed = self.config.inputs.iter().find(|input| input.keyed);
+        let read = keyed.map_or(wanted[EVENTS].name.as_str(), |input| input.topic.as_str());
+        let read = (read.to_owned(), self.partitions(read)?);
+        if let Some(partitions) = read.1 {
             wanted[STATE].partitions = partitions;
         }
         let mut found = Vec::with_capacity(wanted.len());
@@ -207,12 +210,11 @@ impl<'a> Topics<'a> {
             self.create(&missing)?;
         }
         let count = |index: usize| found[index].unwrap_or(wanted[index].partitions);
-        if faults.is_empty() && count(EVENTS) != count(STATE) {
+        let (name, read) = (read.0, read.1.unwrap_or(wanted[EVENTS].partitions));
+        if faults.is_empty() && read != count(STATE) {
             faults.push(format!(
-                "`{}` has {} partitions and `{}` has {}, but they must have equally many\n  hint: \
-                 recreate `{2}`, which holds nothing yet, with {1}",
-                wanted[EVENTS].name,
-                count(EVENTS),
+                "`{name}` has {read} partitions and `{}` has {}, but they must have equally many\n  \
+                 hint: docs/OPERATIONS.md, \"Changing the number of partitions\"",
                 wanted[STATE].name,
                 count(STATE)
             ));

@@ -143,6 +143,20 @@ metrics! {
     partitions_degraded: Sum "exfilwatch_partitions_degraded" [] "partitions"
         "Partitions at their memory ceiling, where small keys are estimated; 0 is healthy.";
 
+    // Checkpoints.
+    checkpoints: CounterVec "exfilwatch_checkpoints_total" ["result"] "checkpoints"
+        "Checkpoints of partitions, by result: stored or failed; after a failure the next holds \
+         every value.";
+    checkpoint_bytes: Counter "exfilwatch_checkpoint_bytes_total" [] "bytes"
+        "Bytes of checkpoints written to the state topic, before compression by Kafka.";
+    checkpoint_age: MaxVec "exfilwatch_checkpoint_age_seconds" ["topic"] "seconds"
+        "Since when the partition whose last checkpoint is oldest has none newer.";
+    restores: CounterVec "exfilwatch_restores_total" ["result"] "partitions"
+        "Partitions taken on, by what was restored: restored, older (the newest checkpoint could \
+         not be used), nothing_kept, or unusable (no checkpoint could be used).";
+    restore_records_left: Gauge "exfilwatch_restore_records_left" [] "records"
+        "Records of the state topic still to be read for the restore under way.";
+
     // Alerts.
     alerts_delivered: CounterVec "exfilwatch_alerts_delivered_total"
         ["rule", "severity", "activity"] "alerts"

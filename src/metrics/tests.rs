@@ -202,6 +202,9 @@ fn everything() -> (Metrics, Vec<Box<dyn std::any::Any>>) {
     held.push(Box::new(metrics.queue_fill.part(&["ring"])));
     metrics.dead_letters.with_label_values(&["syntax"]).inc();
     metrics.rule_reloads.with_label_values(&["applied"]).inc();
+    metrics.checkpoints.with_label_values(&["stored"]).inc();
+    metrics.restores.with_label_values(&["restored"]).inc();
+    held.push(Box::new(metrics.checkpoint_age.part(&["events"])));
     metrics.delivery_failures.with_label_values(&["alerts"]).inc();
     metrics.build_info.with_label_values(&["0.1.0", "unknown", "2.12.1"]).set(1.0);
     (metrics, held)

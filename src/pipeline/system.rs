@@ -47,3 +47,49 @@ pub fn gap((topic, number): &(String, i32), from: i64, first: i64, end: i64) -> 
         ],
     }
 }
+
+/// The topic was made again: offset `from` of the checkpoint is of another topic.
+#[must_use]
+pub fn made_again((topic, number): &(String, i32), from: i64) -> Condition {
+    Condition {
+        kind: SystemKind::DataGap,
+        scope: format!("{topic}/{number}@{from}"),
+        severity: Severity::High,
+        message: format!(
+            "{topic} was deleted and made again since the checkpoint of {topic}[{number}]: what was \
+             in it and not yet counted is lost; reading goes on at its beginning"
+        ),
+        details: vec![("expected_offset", from.to_string())],
+    }
+}
+
+/// No checkpoint of a partition that was read before can be used.
+#[must_use]
+pub fn no_checkpoint((topic, number): &(String, i32), first: i64, why: &str) -> Condition {
+    Condition {
+        kind: SystemKind::DataGap,
+        scope: format!("{topic}/{number}/checkpoint"),
+        severity: Severity::High,
+        message: format!(
+            "{topic}[{number}] was read before, but no checkpoint of it can be used ({why}): \
+             everything from offset {first} on is counted again, and what came before is not counted"
+        ),
+        details: vec![("first_offset", first.to_string())],
+    }
+}
+
+/// The newest checkpoint cannot be used; the one before it covers less and everything after it is
+/// read again, so nothing is lost as long as the topic still has it.
+#[must_use]
+pub fn older_checkpoint((topic, number): &(String, i32), covered: i64, why: &str) -> Condition {
+    Condition {
+        kind: SystemKind::DataGap,
+        scope: format!("{topic}/{number}/checkpoint"),
+        severity: Severity::Medium,
+        message: format!(
+            "the newest checkpoint of {topic}[{number}] cannot be used ({why}); the one before it is, \
+             and reading goes on at offset {covered}"
+        ),
+        details: vec![("covered_offset", covered.to_string())],
+    }
+}

@@ -1,8 +1,8 @@
 //! A table as bytes: its shape, and entries that are each one whole value of one of its arrays.
 //!
 //! An entry is `array u8, table u32, number u32, bytes u32`, then the value; all little-endian.
-//! Later entries of the same value replace earlier ones, so a checkpoint is the entries that changed,
-//! and a restore is all entries in their order. The index is not saved: it follows from the slots.
+//! Later entries of a value replace earlier ones, so a checkpoint is the entries that changed, and
+//! a restore is all entries in their order. The index is not saved: it follows from the slots.
 
 use serde::{Deserialize, Serialize};
 

@@ -4,8 +4,9 @@ use crate::{
     engine::{Engine, Stats},
     event::batch::Batch,
     metrics::{MatchMetrics, Metrics, PartitionMetrics},
-    rules::{GroupBy, RuleSet},
+    rules::GroupBy,
     units::EventTime,
+    window::Budget,
 };
 
 /// Metrics of one assignment of one events partition.
@@ -17,17 +18,22 @@ pub(super) struct Gauges {
     /// Rows applied, duplicate and too late, and promotions, by route.
     by_route: [[u64; 4]; GroupBy::ALL.len()],
     seen: Stats,
+    /// What a restored engine had counted before this process: others have published that.
+    before: Stats,
+    before_budget: [u64; 3],
 }
 
 impl Gauges {
-    /// For an engine that has counted nothing.
-    pub(super) fn new(metrics: &Metrics, rules: &RuleSet) -> Self {
+    /// For an engine as it is now.
+    pub(super) fn new(metrics: &Metrics, engine: &Engine) -> Self {
         Self {
             partition: metrics.partition(),
-            rules: metrics.rules(rules),
-            base: vec![0; rules.meters.len()],
+            rules: metrics.rules(engine.rules()),
+            base: engine.stats().matched.clone(),
             by_route: Default::default(),
-            seen: Stats::default(),
+            seen: engine.stats().clone(),
+            before: engine.stats().clone(),
+            before_budget: counts(engine.budget()),
         }
     }
 
@@ -76,25 +82,31 @@ impl Gauges {
             let table = &mut self.partition.tables[group_by as usize];
             table.follow(keys as u64, promoted as u64, promotions);
         }
-        self.partition.late_for_window.follow(stats.late_for_window);
-        self.partition.clamped.follow(stats.clamped);
-        self.partition.uncounted.follow(stats.unknown_counts);
-        self.partition.upper_bound.follow(stats.upper_bounds);
-        self.partition.contexts_unreadable.follow(stats.bad_contexts);
-        self.partition.context_resets.follow(stats.context_resets);
-        self.partition.evidence_refused.follow(stats.evidence_refused);
-        self.partition.crossings_refused.follow(stats.crossings_refused);
-        self.partition.chains_broken.follow(stats.broken_chains);
-        self.partition.estimated.follow(budget.sketched());
+        let (before, part) = (&self.before, &mut self.partition);
+        part.late_for_window.follow(stats.late_for_window - before.late_for_window);
+        part.clamped.follow(stats.clamped - before.clamped);
+        part.uncounted.follow(stats.unknown_counts - before.unknown_counts);
+        part.upper_bound.follow(stats.upper_bounds - before.upper_bounds);
+        part.contexts_unreadable.follow(stats.bad_contexts - before.bad_contexts);
+        part.context_resets.follow(stats.context_resets - before.context_resets);
+        part.evidence_refused.follow(stats.evidence_refused - before.evidence_refused);
+        part.crossings_refused.follow(stats.crossings_refused - before.crossings_refused);
+        part.chains_broken.follow(stats.broken_chains - before.broken_chains);
+        let [sketched, expired, evicted] = counts(budget);
+        part.estimated.follow(sketched - self.before_budget[0]);
+        part.evicted_idle.follow(expired - self.before_budget[1]);
+        part.evicted_capacity.follow(evicted - self.before_budget[2]);
         let went = stats.applied + stats.duplicate + stats.too_late;
         let difference = stats.rows_read.abs_diff(went);
         self.partition.account.set_u64(difference);
-        self.partition.evicted_idle.follow(budget.expired());
-        self.partition.evicted_capacity.follow(budget.evicted());
         self.partition.memory.set_u64(budget.used_bytes());
         self.partition.degraded.set_u64(u64::from(budget.degraded()));
         self.partition.undelivered.set_u64(engine.undelivered() as u64);
         self.matches(engine, now);
         difference
     }
+}
+
+fn counts(budget: &Budget) -> [u64; 3] {
+    [budget.sketched(), budget.expired(), budget.evicted()]
 }

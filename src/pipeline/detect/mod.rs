@@ -1,9 +1,9 @@
 //! Detect: one thread polls the events topic and hands whole messages to workers; each worker
 //! alone owns the engines of its partitions.
 //!
-//! Until there are checkpoints, a partition is read from its first kept message, and rows that
-//! come twice are known by their identity (D1), so a restart counts everything that is still there.
-//! Offsets are committed only so that others can see the lag.
+//! A partition goes on from its checkpoint (D2), at the offset that this covers; without one it is
+//! read from its first kept message. Rows that come twice are known by their identity (D1). Offsets
+//! are committed only so that others can see the lag.
 //!
 //! Never here: applying a row, waiting in a callback.
 
@@ -11,11 +11,12 @@ pub mod feed;
 mod gauges;
 pub mod keyed;
 mod rebalance;
+mod store;
 mod worker;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering, mpsc::channel},
+    sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -29,6 +30,8 @@ use tracing::{info, warn};
 use self::{
     feed::{Feed, Pressure, ring},
     keyed::{Envelope, Keyed, Seen},
+    rebalance::Opening,
+    store::Store,
     worker::{Job, Worker},
 };
 use super::{STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage};
@@ -63,7 +66,17 @@ pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     let topic = keyed.map_or(&config.topics.events, |input| &input.topic);
     let member = Member::join(&config.kafka, "detect", &group, &[topic])?;
     shared.wait_for_assignment(Role::Detect);
-    let outcome = Detect::new(shared, &member, topic, keyed)?.run();
+    let Some(topic_id) = wait_for_id(shared, &member, topic)? else { return Ok(()) };
+    let partitions = match keyed {
+        Some(input) => shared.cluster.inputs.get(&input.topic).copied().unwrap_or_default(),
+        None => shared.cluster.events_partitions,
+    };
+    let (store, keeper) = Store::start(shared, topic, &topic_id, partitions, member.witness())?;
+    let outcome = Detect::new(shared, &member, (topic, &topic_id), keyed, store)?.run();
+    // Its clients must be gone before the member leaves, but a stuck broker must not hold us.
+    while !keeper.is_finished() && Instant::now() < shared.deadline() {
+        thread::sleep(Duration::from_millis(5));
+    }
     if !member.leave(shared.deadline()) {
         warn!("detect did not leave its group in time; the group will notice by itself");
     }
@@ -97,11 +110,14 @@ struct Detect<'c> {
     member: &'c Member,
     /// What is read: the events topic, or a keyed input.
     topic: &'c str,
+    /// Tells it from another that was made under the same name.
+    topic_id: &'c str,
     keyed: Option<&'c Input>,
     hands: Vec<Hand>,
     partitions: BTreeMap<i32, Assigned>,
-    /// Partitions that were lost, and until when their engines are kept.
-    parked: BTreeMap<i32, (Assigned, Instant)>,
+    store: Store,
+    /// Partitions that were assigned and are being restored.
+    opening: Option<Opening>,
     /// Assignments so far; tells one from the next.
     epoch: u64,
     wanted: Option<Rebalance>,
@@ -121,30 +137,29 @@ impl<'c> Detect<'c> {
     fn new(
         shared: &'c Arc<Shared>,
         member: &'c Member,
-        topic: &'c str,
+        (topic, topic_id): (&'c str, &'c str),
         keyed: Option<&'c Input>,
+        store: Store,
     ) -> anyhow::Result<Self> {
         let threads = match shared.config.detect.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         let seen = Arc::new(Seen::default());
-        let keyed_as = match keyed {
-            Some(input) => Some((input, wait_for_id(shared, member, topic)?)),
-            None => None,
-        };
-        let keyed_as = keyed_as.as_ref().map(|(input, id)| (*input, id.as_str()));
+        let keyed_as = keyed.map(|input| (input, topic_id));
         let hands: anyhow::Result<Vec<Hand>> =
-            (0..threads).map(|number| hand(shared, number, keyed_as, &seen)).collect();
+            (0..threads).map(|number| hand(shared, number, keyed_as, &seen, &store)).collect();
         let now = Instant::now();
         Ok(Self {
             shared,
             member,
             topic,
+            topic_id,
             keyed,
             hands: hands?,
             partitions: BTreeMap::new(),
-            parked: BTreeMap::new(),
+            store,
+            opening: None,
             epoch: 0,
             wanted: None,
             retry_at: now,
@@ -239,7 +254,6 @@ impl<'c> Detect<'c> {
             return Ok(());
         }
         self.round_at = Instant::now();
-        self.close_parked();
         if self.keyed.is_some() {
             self.mark_time();
         }
@@ -375,15 +389,16 @@ impl<'c> Detect<'c> {
     }
 }
 
-/// The id of a topic, asked for until the broker answers.
-fn wait_for_id(shared: &Shared, member: &Member, topic: &str) -> Result<String, Error> {
-    loop {
+/// The id of a topic, asked for until the broker answers; none when told to stop meanwhile.
+fn wait_for_id(shared: &Shared, member: &Member, topic: &str) -> Result<Option<String>, Error> {
+    while !shared.stopping() {
         match shared.topic_id(member, topic) {
-            Err(cause) if cause.is_transient() && !shared.stopping() => warn!("{cause}"),
-            done => return done,
+            Err(cause) if cause.is_transient() => warn!("{cause}"),
+            done => return done.map(Some),
         }
         thread::sleep(RETRY_AFTER);
     }
+    Ok(None)
 }
 
 /// The time W4 stands on. A time that the writer chose is not trusted to lie in the future.
@@ -424,11 +439,12 @@ fn hand(
     number: usize,
     keyed: Option<(&Input, &str)>,
     seen: &Arc<Seen>,
+    store: &Store,
 ) -> anyhow::Result<Hand> {
     let (mut feed, inbox) = ring();
     let keyed = keyed.map(|(input, id)| Keyed::new(shared, input, id, Arc::clone(seen)));
     let keyed = keyed.transpose()?;
-    let worker = Worker::new(Arc::clone(shared), inbox, channel(), keyed);
+    let worker = Worker::new(Arc::clone(shared), inbox, keyed, store.clone());
     let name = format!("detect-{number}");
     let heart = shared.health.heartbeat(&*name, STUCK_AFTER);
     let thread = thread::Builder::new().name(name).spawn(move || worker.run(&heart))?;

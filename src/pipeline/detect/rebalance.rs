@@ -2,7 +2,12 @@
 //! what to do when the log no longer holds the next message.
 
 use std::{
-    sync::{Arc, atomic::AtomicI64, mpsc::channel},
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::AtomicI64,
+        mpsc::{Receiver, TryRecvError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -10,103 +15,221 @@ use std::{
 use rdkafka::Offset;
 use tracing::{error, info, warn};
 
-use super::{Assigned, Detect, RETRY_AFTER, hand_of, worker::Job};
+use super::{
+    Assigned, Detect, RETRY_AFTER, hand_of,
+    store::{Ask, Found, Opened},
+    worker::Job,
+};
 use crate::{
+    engine::{Engine, EngineOptions},
     kafka::{
         Error,
         group::{Rebalance, TopicPartition},
     },
     metrics::Role,
-    pipeline::{cause, system::gap},
+    pipeline::{
+        cause,
+        system::{gap, made_again, no_checkpoint, older_checkpoint},
+    },
+    units::Partition,
 };
 
-/// How long a revoked partition may wait for its alerts to be delivered.
-const CLOSE_FOR: Duration = Duration::from_secs(5);
-/// How long an engine is kept for a partition that was lost.
-const PARK_FOR: Duration = Duration::from_mins(5);
+/// How long a revoked partition may wait for its alerts to be delivered and its checkpoint to be
+/// written.
+const CLOSE_FOR: Duration = Duration::from_secs(10);
+/// Partitions that were assigned and are being restored, while polling goes on.
+pub(super) struct Opening {
+    partitions: Vec<TopicPartition>,
+    answers: Receiver<Opened>,
+    found: BTreeMap<i32, Found>,
+}
+
+/// What the broker knows of an assigned partition.
+struct Start {
+    name: TopicPartition,
+    committed: Option<i64>,
+    /// First kept and next offset.
+    bounds: (i64, i64),
+}
 
 /// Where to begin with an assigned partition.
 struct Begin {
     name: TopicPartition,
+    /// Number of the assignment.
+    epoch: u64,
     from: i64,
     /// Next offset at the broker now.
     end: i64,
     /// Keyed input: before it, dead letters were written already.
     letters_from: i64,
+    restored: Option<Box<Engine>>,
 }
 
 impl Detect<'_> {
     /// Answers what the group wants; a question the broker does not answer is asked again.
     pub(super) fn rebalance(&mut self) -> Result<(), Error> {
-        if self.wanted.is_none() {
-            self.wanted = self.member.wanted();
-        }
         if Instant::now() < self.retry_at {
             return Ok(());
         }
-        match self.wanted.take() {
+        if self.opening.is_some() {
+            return self.go_on_opening();
+        }
+        match self.wanted.take().or_else(|| self.member.wanted()) {
             None => return Ok(()),
             Some(Rebalance::Revoked { partitions, lost }) => self.revoke(&partitions, lost),
-            Some(Rebalance::Assigned(partitions)) => match self.assign(&partitions) {
-                Ok(()) => {}
-                Err(cause) if cause.is_transient() => {
-                    warn!("assignment waits: {cause}");
-                    self.wanted = Some(Rebalance::Assigned(partitions));
-                    self.retry_at = Instant::now() + RETRY_AFTER;
-                    return Ok(());
-                }
-                Err(cause) => return Err(cause),
-            },
+            Some(Rebalance::Assigned(partitions)) => return self.open(partitions),
         }
         self.shared.metrics.rebalances.with_label_values(&["detect"]).inc();
         self.share_memory();
         Ok(())
     }
 
-    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+    /// Has partitions restored. The group waits for the answer, heartbeats going on.
+    fn open(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Error> {
+        let (reply, answers) = channel();
+        for name in &partitions {
+            let skew_ms = self.shared.config.detect.allowed_skew.as_millis();
+            let options = EngineOptions {
+                partition: Partition(name.1),
+                allowed_skew_ms: i64::try_from(skew_ms).unwrap_or(i64::MAX),
+                memory_limit: self.shared.config.detect.memory_limit,
+            };
+            let (name, reply) = (name.clone(), reply.clone());
+            self.epoch += 1;
+            self.store.ask(Ask::Open { name, epoch: self.epoch, options, reply });
+        }
+        if !partitions.is_empty() {
+            self.ready = false;
+            let why = format!("restoring {} partitions", partitions.len());
+            self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, why);
+        }
+        self.opening = Some(Opening { partitions, answers, found: BTreeMap::new() });
+        self.go_on_opening()
+    }
+
+    fn go_on_opening(&mut self) -> Result<(), Error> {
+        let Some(mut opening) = self.opening.take() else { return Ok(()) };
+        while opening.found.len() < opening.partitions.len() {
+            match opening.answers.try_recv() {
+                Ok(Opened { partition, result: Ok(found) }) => {
+                    opening.found.insert(partition, found);
+                }
+                Ok(Opened { result: Err(cause), .. }) if cause.is_transient() => {
+                    return self.open_later(opening.partitions, &cause);
+                }
+                Ok(Opened { result: Err(cause), .. }) => return Err(cause),
+                Err(TryRecvError::Empty) => {
+                    self.opening = Some(opening);
+                    return Ok(());
+                }
+                Err(TryRecvError::Disconnected) => {
+                    let reason = "the state thread panicked".to_owned();
+                    return Err(Error::Fatal { client: "state".to_owned(), reason });
+                }
+            }
+        }
+        let starts = match self.starts(&opening.partitions) {
+            Err(cause) if cause.is_transient() => {
+                return self.open_later(opening.partitions, &cause);
+            }
+            starts => starts?,
+        };
+        self.assign(starts, opening.found)?;
+        self.shared.metrics.rebalances.with_label_values(&["detect"]).inc();
+        self.share_memory();
+        Ok(())
+    }
+
+    fn open_later(&mut self, partitions: Vec<TopicPartition>, cause: &Error) -> Result<(), Error> {
+        warn!("assignment waits: {cause}");
+        self.wanted = Some(Rebalance::Assigned(partitions));
+        self.retry_at = Instant::now() + RETRY_AFTER;
+        Ok(())
+    }
+
+    /// What the broker knows of partitions: committed offset, first kept and next offset.
+    fn starts(&self, partitions: &[TopicPartition]) -> Result<Vec<Start>, Error> {
         let mut starts = Vec::with_capacity(partitions.len());
+        if partitions.is_empty() {
+            return Ok(starts);
+        }
         for (name, committed) in self.member.committed(partitions)? {
-            let (first, end) = self.member.watermarks(&name)?;
-            let parked = self.parked.get(&name.1).map(|(assigned, _)| assigned.fetched);
-            let from = parked.unwrap_or(first);
-            starts.push(Begin { name, from, end, letters_from: committed.unwrap_or(0) });
+            let bounds = self.member.watermarks(&name)?;
+            starts.push(Start { name, committed, bounds });
+        }
+        Ok(starts)
+    }
+
+    fn assign(&mut self, starts: Vec<Start>, mut found: BTreeMap<i32, Found>) -> Result<(), Error> {
+        let mut begins = Vec::with_capacity(starts.len());
+        for start in starts {
+            let found = found.remove(&start.name.1).unwrap_or_default();
+            begins.push(self.begin_at(start, found));
         }
         let position = |begin: &Begin| (begin.name.clone(), Offset::Offset(begin.from));
-        self.member.assign(&starts.iter().map(position).collect::<Vec<_>>())?;
+        self.member.assign(&begins.iter().map(position).collect::<Vec<_>>())?;
         self.ready = false;
         self.joined = true;
         self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, "catching up");
         self.shared.health.ready(Role::Detect, cause::ASSIGNMENT);
-        for begin in starts {
-            self.begin(&begin)?;
+        let partitions = begins.len();
+        for begin in begins {
+            self.begin(begin)?;
         }
-        if !partitions.is_empty() {
-            info!(partitions = partitions.len(), "detect was assigned partitions");
+        if partitions > 0 {
+            info!(partitions, "detect was assigned partitions");
         }
         Ok(())
     }
 
-    /// Goes on with the engine that is parked for a partition, or makes a new one.
-    fn begin(&mut self, begin: &Begin) -> Result<(), Error> {
+    /// Where to read on, and what is lost by it.
+    fn begin_at(&self, start: Start, found: Found) -> Begin {
+        let Start { name, committed, bounds: (first, end) } = start;
+        let publisher = &self.shared.publisher;
+        let newest = found.unusable.first();
+        let from = match &found.restored {
+            Some(restored) if restored.topic_id != self.topic_id => {
+                publisher.raise(made_again(&name, restored.covered));
+                first
+            }
+            Some(restored) if (first..=end).contains(&restored.covered) => restored.covered,
+            Some(restored) => {
+                publisher.raise(gap(&name, restored.covered, first, end));
+                first
+            }
+            None => {
+                // At the very first start there is nothing to miss.
+                if newest.is_some() || committed.is_some_and(|offset| offset > 0) {
+                    let why =
+                        newest.map_or_else(|| "there is none".to_owned(), ToString::to_string);
+                    publisher.raise(no_checkpoint(&name, first, &why));
+                }
+                first
+            }
+        };
+        if let (Some(restored), Some(cause)) = (&found.restored, newest) {
+            publisher.raise(older_checkpoint(&name, restored.covered, &cause.to_string()));
+        }
+        let restored = found.restored.map(|restored| restored.engine);
+        let (epoch, letters_from) = (found.epoch, committed.unwrap_or(0));
+        Begin { name, epoch, from, end, letters_from, restored }
+    }
+
+    fn begin(&mut self, begin: Begin) -> Result<(), Error> {
         let partition = begin.name.1;
         let hand = hand_of(partition, self.hands.len());
-        if let Some((mut assigned, _)) = self.parked.remove(&partition) {
-            assigned.goal = begin.end;
-            self.partitions.insert(partition, assigned);
-        } else {
-            self.epoch += 1;
-            let progress = Arc::new(AtomicI64::new(begin.from));
-            self.hands[hand].feed.push(Job::Open {
-                partition,
-                epoch: self.epoch,
-                progress: Arc::clone(&progress),
-                letters_from: begin.letters_from,
-            });
-            let lag = self.shared.metrics.lag(Role::Detect, self.topic);
-            let (goal, fetched) = (begin.end, begin.from);
-            let assigned = Assigned { progress, goal, fetched, read: None, at_end: None, lag };
-            self.partitions.insert(partition, assigned);
-        }
+        let progress = Arc::new(AtomicI64::new(begin.from));
+        self.hands[hand].feed.push(Job::Open {
+            partition,
+            epoch: begin.epoch,
+            restored: begin.restored,
+            progress: Arc::clone(&progress),
+            letters_from: begin.letters_from,
+        });
+        let lag = self.shared.metrics.lag(Role::Detect, self.topic);
+        let (goal, fetched) = (begin.end, begin.from);
+        let assigned = Assigned { progress, goal, fetched, read: None, at_end: None, lag };
+        self.partitions.insert(partition, assigned);
         if self.hands[hand].feed.is_paused() {
             // A paused worker gets no more work because of a rebalance.
             self.member.pause(std::slice::from_ref(&begin.name))?;
@@ -114,40 +237,24 @@ impl Detect<'_> {
         Ok(())
     }
 
-    /// Lets partitions go. Where the group takes them, once their workers are done with them;
-    /// where the session ended (the broker was away), their engines are parked: what an engine has
-    /// counted depends on nothing but the log, so it can go on when the partition comes back.
+    /// Lets partitions go: where the group takes them, once their workers have saved them; where
+    /// the session ended they may be another's already, which goes on from the last checkpoint.
     fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) {
-        if lost {
-            let until = Instant::now() + PARK_FOR;
-            for (_, partition) in partitions {
-                if let Some(assigned) = self.partitions.remove(partition) {
-                    assigned.lag.records.set_u64(0);
-                    assigned.lag.seconds.set_u64(0);
-                    self.parked.insert(*partition, (assigned, until));
-                }
-            }
-        } else {
-            self.close(partitions);
-        }
-        self.member.release(partitions);
-        info!(partitions = partitions.len(), lost, "detect let partitions go");
-    }
-
-    /// Closes engines, waiting for their alerts, and commits how far they came.
-    fn close(&mut self, partitions: &[TopicPartition]) {
         let (done, closed) = channel();
         let deadline = Instant::now() + CLOSE_FOR;
         let mut progress = Vec::with_capacity(partitions.len());
         for name in partitions {
             if let Some(assigned) = self.partitions.remove(&name.1) {
+                assigned.lag.records.set_u64(0);
+                assigned.lag.seconds.set_u64(0);
                 progress.push((name.clone(), assigned.progress));
-                let hand = hand_of(name.1, self.hands.len());
-                let done = done.clone();
-                self.hands[hand].feed.push(Job::Close { partition: name.1, deadline, done });
+                let (partition, done) = (name.1, done.clone());
+                let job = Job::Close { partition, deadline, ours: !lost, done };
+                let hand = hand_of(partition, self.hands.len());
+                self.hands[hand].feed.push(job);
             }
         }
-        let mut waiting = progress.len();
+        let mut waiting = if lost { 0 } else { progress.len() };
         while waiting > 0 && Instant::now() < deadline {
             for hand in &mut self.hands {
                 hand.feed.pressure();
@@ -155,28 +262,16 @@ impl Detect<'_> {
             waiting = waiting.saturating_sub(closed.try_iter().count());
             thread::sleep(Duration::from_millis(1));
         }
-        self.commit(progress);
-    }
-
-    /// Drops engines whose partitions have not come back.
-    pub(super) fn close_parked(&mut self) {
-        let now = Instant::now();
-        let (done, _) = channel();
-        let hands = self.hands.len();
-        let gone: Vec<i32> =
-            self.parked.iter().filter(|(_, (_, until))| now >= *until).map(|(p, _)| *p).collect();
-        for partition in gone {
-            self.parked.remove(&partition);
-            let done = done.clone();
-            let job = Job::Close { partition, deadline: now, done };
-            self.hands[hand_of(partition, hands)].feed.push(job);
-            self.share_memory();
+        if !lost {
+            self.commit(progress);
         }
+        self.member.release(partitions);
+        info!(partitions = partitions.len(), lost, "detect let partitions go");
     }
 
     /// Every engine gets an equal share of `detect.memory_limit`.
     fn share_memory(&mut self) {
-        let engines = (self.partitions.len() + self.parked.len()).max(1) as u64;
+        let engines = self.partitions.len().max(1) as u64;
         let share = self.shared.config.detect.memory_limit / engines;
         for hand in &mut self.hands {
             hand.feed.push(Job::MemoryLimit(share));

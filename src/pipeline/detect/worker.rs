@@ -1,5 +1,5 @@
 //! One worker: a thread that alone owns the engines of its partitions. Messages come in by a ring,
-//! alerts go out by the publisher, their fate comes back by a channel.
+//! alerts go out by the publisher and checkpoints by the store; their fates come back by channels.
 //!
 //! Never here: a lock on the way of a row, polling Kafka. A worker whose alerts or dead letters are
 //! not accepted stops taking messages; that is how a blocked topic keeps memory flat.
@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
-        mpsc::{Receiver, Sender},
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
     time::{Duration, Instant},
@@ -21,12 +21,14 @@ use super::{
     feed::{Inbox, Weigh},
     gauges::Gauges,
     keyed::{Envelope, Keyed, Reader},
+    store::{Ask, Store, Stored},
 };
 use crate::{
     alert::{Alert, SystemKind},
     engine::{Engine, EngineOptions},
     event::batch::Batch,
     http::Heartbeat,
+    metrics::Part,
     pipeline::{
         Shared, clock,
         ingest::merge::LaneId,
@@ -55,6 +57,8 @@ pub(super) enum Job {
     Open {
         /// Which.
         partition: i32,
+        /// As it was saved; none: nothing was.
+        restored: Option<Box<Engine>>,
         /// Number of the assignment.
         epoch: u64,
         /// Next offset, kept up to date by the worker.
@@ -82,10 +86,13 @@ pub(super) enum Job {
         /// Now.
         at: EventTime,
     },
-    /// A partition was revoked: forget it once its alerts are delivered, or at `deadline`.
+    /// A partition was let go: forget it once its alerts are delivered and it is saved, or at
+    /// `deadline`.
     Close {
         /// Which.
         partition: i32,
+        /// It is ours until then; one that was lost is neither saved nor waited for.
+        ours: bool,
         /// When to give up waiting for deliveries.
         deadline: Instant,
         /// Told how many alerts were left undelivered.
@@ -113,9 +120,34 @@ struct Slot {
     gauges: Gauges,
     /// Keyed input.
     reader: Option<Reader>,
-    closing: Option<(Instant, Sender<usize>)>,
+    closing: Option<Closing>,
     /// Of the account, as reported last.
     difference: u64,
+    save: SaveState,
+}
+
+struct Closing {
+    deadline: Instant,
+    ours: bool,
+    done: Sender<usize>,
+}
+
+/// What is kept of an engine, and when more must be.
+struct SaveState {
+    /// A checkpoint is on its way.
+    under_way: bool,
+    /// When the last one was begun, and when the last one was kept.
+    begun_at: Instant,
+    kept_at: Instant,
+    /// Next offset and undelivered alerts in the last one kept.
+    kept: (i64, usize),
+    /// In the one under way.
+    begun: (i64, usize),
+    /// The rules changed (D7).
+    soon: bool,
+    /// The last one failed.
+    failed: bool,
+    age: Part,
 }
 
 /// See the module.
@@ -125,6 +157,9 @@ pub(super) struct Worker {
     fates: Receiver<Fate>,
     back: Sender<Fate>,
     keyed: Option<Keyed>,
+    store: Store,
+    stored: Receiver<Stored>,
+    stored_back: Sender<Stored>,
     slots: BTreeMap<i32, Slot>,
     /// Alerts the publisher had no room for, or that failed, oldest first.
     unsent: VecDeque<(i32, u64, Arc<Alert>)>,
@@ -135,15 +170,29 @@ pub(super) struct Worker {
     alerts: Vec<Arc<Alert>>,
 }
 
+impl Slot {
+    /// What a checkpoint of now would hold.
+    fn now(&self) -> (i64, usize) {
+        (self.progress.load(Ordering::Acquire), self.engine.undelivered())
+    }
+
+    /// Nothing has happened since the last checkpoint that was kept.
+    fn is_saved(&self) -> bool {
+        !self.save.under_way && self.now() == self.save.kept
+    }
+}
+
 impl Worker {
-    /// Takes its jobs from `inbox`; the fates of its alerts come by a channel.
+    /// Takes its jobs from `inbox`; checkpoints go to `store`.
     pub(super) fn new(
         shared: Arc<Shared>,
         inbox: Inbox<Job>,
-        (back, fates): (Sender<Fate>, Receiver<Fate>),
         keyed: Option<Keyed>,
+        store: Store,
     ) -> Self {
         let now = Instant::now();
+        let (back, fates) = channel();
+        let (stored_back, stored) = channel();
         Self {
             memory_limit: shared.config.detect.memory_limit,
             shared,
@@ -151,6 +200,9 @@ impl Worker {
             fates,
             back,
             keyed,
+            store,
+            stored,
+            stored_back,
             slots: BTreeMap::new(),
             unsent: VecDeque::new(),
             retry_at: now,
@@ -178,13 +230,16 @@ impl Worker {
                 self.flush_keyed();
             }
             self.serve_keyed();
+            self.note_stored();
+            self.save_due();
             self.close_due();
             if self.gauges_at.elapsed() >= GAUGES_EVERY {
                 self.publish_gauges();
             }
             if self.stopping {
                 let left = self.undelivered();
-                if left == 0 || Instant::now() >= self.shared.deadline() {
+                let late = Instant::now() >= self.shared.deadline();
+                if (left == 0 && self.all_saved()) || late {
                     self.drain_keyed();
                     self.publish_gauges();
                     return left;
@@ -198,8 +253,8 @@ impl Worker {
 
     fn handle(&mut self, job: Job) {
         match job {
-            Job::Open { partition, epoch, progress, letters_from } => {
-                self.open(partition, epoch, progress, letters_from);
+            Job::Open { partition, epoch, restored, progress, letters_from } => {
+                self.open(partition, epoch, restored, progress, letters_from);
             }
             Job::Message { partition, offset, broker_time, payload, envelope: None } => {
                 self.apply_message(partition, offset, broker_time, &payload);
@@ -208,11 +263,13 @@ impl Worker {
                 self.take_keyed(partition, offset, broker_time, &payload, &envelope);
             }
             Job::Mark { partition, at } => self.mark_keyed(partition, at),
-            Job::Close { partition, deadline, done } => match self.slots.get_mut(&partition) {
-                Some(slot) => slot.closing = Some((deadline, done)),
-                // Told, so that nobody waits.
-                None => drop(done.send(0)),
-            },
+            Job::Close { partition, deadline, ours, done } => {
+                match self.slots.get_mut(&partition) {
+                    Some(slot) => slot.closing = Some(Closing { deadline, ours, done }),
+                    // Told, so that nobody waits.
+                    None => drop(done.send(0)),
+                }
+            }
             Job::MemoryLimit(bytes) => {
                 self.memory_limit = bytes;
                 self.slots.values_mut().for_each(|slot| slot.engine.set_memory_limit(bytes));
@@ -221,19 +278,41 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, partition: i32, epoch: u64, progress: Progress, letters_from: i64) {
+    fn open(
+        &mut self,
+        partition: i32,
+        epoch: u64,
+        restored: Option<Box<Engine>>,
+        progress: Progress,
+        letters_from: i64,
+    ) {
         let skew_ms = self.shared.config.detect.allowed_skew.as_millis();
         let options = EngineOptions {
             partition: Partition(partition),
             allowed_skew_ms: i64::try_from(skew_ms).unwrap_or(i64::MAX),
             memory_limit: self.memory_limit,
         };
-        let rules = self.shared.rules.load_full();
-        let gauges = Gauges::new(&self.shared.metrics, &rules);
-        let engine = Engine::new(options, rules);
+        let new = || Engine::new(options, self.shared.rules.load_full());
+        let engine = restored.map_or_else(new, |restored| *restored);
+        let gauges = Gauges::new(&self.shared.metrics, &engine);
         let reader = self.keyed.as_mut().map(|keyed| keyed.open(partition, epoch, letters_from));
-        let slot = Slot { epoch, engine, progress, gauges, reader, closing: None, difference: 0 };
+        let kept = (progress.load(Ordering::Acquire), engine.undelivered());
+        let now = Instant::now();
+        let save = SaveState {
+            under_way: false,
+            begun_at: now,
+            kept_at: now,
+            kept,
+            begun: kept,
+            soon: false,
+            failed: false,
+            age: self.shared.metrics.checkpoint_age.part(&[&self.shared.config.topics.events]),
+        };
+        let slot =
+            Slot { epoch, engine, progress, gauges, reader, closing: None, difference: 0, save };
         self.slots.insert(partition, slot);
+        // What was in its outbox goes out again: nobody knows what became of it.
+        self.send_new(partition);
     }
 
     fn apply_message(&mut self, partition: i32, offset: i64, at: EventTime, payload: &[u8]) {
@@ -264,7 +343,9 @@ impl Worker {
         // New rules are taken here, between two messages (D7).
         let rules = self.shared.rules.load();
         if !Arc::ptr_eq(slot.engine.rules(), &rules) {
+            let same = slot.engine.rules().revision == rules.revision;
             slot.engine.reload(Arc::clone(&rules), broker_time);
+            slot.save.soon |= !same;
             slot.gauges.reload(&self.shared.metrics, &slot.engine);
         }
         slot.engine.apply(batch, broker_time);
@@ -391,17 +472,19 @@ impl Worker {
     fn close_due(&mut self) {
         let now = Instant::now();
         self.slots.retain(|partition, slot| {
-            let Some((deadline, done)) = &slot.closing else { return true };
+            let Some(closing) = &slot.closing else { return true };
             let left = slot.engine.undelivered();
-            if left > 0 && now < *deadline {
+            let waits = left > 0 || !slot.is_saved();
+            if closing.ours && waits && now < closing.deadline {
                 return true;
             }
             info!(partition, left, "engine closed");
             if let (Some(keyed), Some(reader)) = (&mut self.keyed, &slot.reader) {
                 keyed.close(reader);
             }
+            self.store.ask(Ask::Forget { partition: *partition, epoch: slot.epoch });
             // The poll thread may have stopped waiting.
-            let _ = done.send(left);
+            let _ = closing.done.send(left);
             false
         });
         let slots = &self.slots;
@@ -410,10 +493,57 @@ impl Worker {
         });
     }
 
+    /// Saves the engines that are due, each at most one checkpoint at a time.
+    fn save_due(&mut self) {
+        let every = self.shared.config.detect.checkpoint_interval;
+        for (partition, slot) in &mut self.slots {
+            let ends = self.stopping || slot.closing.as_ref().is_some_and(|closing| closing.ours);
+            let due = slot.save.soon || slot.save.begun_at.elapsed() >= every;
+            // Before the end once more when nothing is left to do, but a failure is not tried again.
+            let last = ends && slot.engine.undelivered() == 0 && !slot.save.failed;
+            if slot.save.under_way || !(due || last) || (slot.is_saved() && !slot.save.soon) {
+                continue;
+            }
+            slot.save.begun = slot.now();
+            slot.save.begun_at = Instant::now();
+            slot.save.under_way = true;
+            slot.save.soon = false;
+            self.store.ask(Ask::Save {
+                partition: *partition,
+                epoch: slot.epoch,
+                covered: slot.save.begun.0,
+                revision: slot.engine.rules().revision.clone(),
+                saved: slot.engine.save(),
+                reply: self.stored_back.clone(),
+            });
+        }
+    }
+
+    fn note_stored(&mut self) {
+        while let Ok(Stored { partition, epoch, kept, .. }) = self.stored.try_recv() {
+            let slot = self.slots.get_mut(&partition).filter(|slot| slot.epoch == epoch);
+            let Some(slot) = slot else { continue };
+            slot.save.under_way = false;
+            slot.save.failed = !kept;
+            if kept {
+                slot.save.kept = slot.save.begun;
+                slot.save.kept_at = Instant::now();
+            } else {
+                slot.engine.save_all_next();
+            }
+        }
+    }
+
+    fn all_saved(&self) -> bool {
+        self.slots.values().all(|slot| slot.is_saved() || slot.save.failed)
+    }
+
     fn publish_gauges(&mut self) {
         self.gauges_at = Instant::now();
         let now = clock::now();
         for (partition, slot) in &mut self.slots {
+            let age = if slot.is_saved() { 0.0 } else { slot.save.kept_at.elapsed().as_secs_f64() };
+            slot.save.age.set(age);
             let difference = slot.gauges.publish(&slot.engine, now);
             // Said when it changes: this runs five times a second.
             if difference != slot.difference {
