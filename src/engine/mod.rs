@@ -203,6 +203,7 @@ impl Engine {
         }
         if self.count(message, row, at) {
             self.stats.applied += 1;
+            self.stats.applied_by_route[batch.route() as usize] += 1;
         } else {
             self.stats.too_late += 1;
             self.row_too_late(at, message.broker_time);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::GroupBy;
+
 /// Counts since the engine was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -10,6 +12,8 @@ pub struct Stats {
     pub rows_read: u64,
     /// Rows counted, or matched by no meter.
     pub applied: u64,
+    /// The same by route, in the order of [`GroupBy::ALL`].
+    pub applied_by_route: [u64; GroupBy::ALL.len()],
     /// Rows seen before (D1).
     pub duplicate: u64,
     /// Rows past every window of every meter that would count them.

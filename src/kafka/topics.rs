@@ -213,7 +213,7 @@ impl<'a> Topics<'a> {
         let (name, read) = (read.0, read.1.unwrap_or(wanted[EVENTS].partitions));
         if faults.is_empty() && read != count(STATE) {
             faults.push(format!(
-                "`{name}` has {read} partitions and `{}` has {}, but they must have equally many\n  \
+                "`{name}` has {read} partitions and `{}` has {}, but they must have as many\n  \
                  hint: docs/OPERATIONS.md, \"Changing the number of partitions\"",
                 wanted[STATE].name,
                 count(STATE)

@@ -219,6 +219,8 @@ pub struct PartitionMetrics {
     pub evicted_idle: Total,
     /// Keys that went to the sketch at the ceiling.
     pub evicted_capacity: Total,
+    /// Rows applied since the state began, in the order of [`GroupBy::ALL`].
+    pub state_rows: [Part; GroupBy::ALL.len()],
     /// Bytes of the tables.
     pub memory: Part,
     /// 1 while at the memory ceiling.
@@ -334,6 +336,7 @@ impl Metrics {
                 promoted: self.window_keys_promoted.part(&[by.as_str()]),
                 promotions: Total::new(self.window_promotions.with_label_values(&[by.as_str()])),
             }),
+            state_rows: GroupBy::ALL.map(|by| self.state_rows.part(&[by.as_str()])),
             late_for_window: Total::new(self.rows_late_for_window.clone()),
             clamped: Total::new(self.rows_clamped.clone()),
             uncounted: Total::new(self.rows_uncounted.clone()),

@@ -144,6 +144,9 @@ metrics! {
         "Partitions at their memory ceiling, where small keys are estimated; 0 is healthy.";
 
     // Checkpoints.
+    state_rows: SumVec "exfilwatch_state_rows" ["group_by"] "rows"
+        "Rows that the state of the assigned partitions has applied since it began, over restarts \
+         and owners.";
     checkpoints: CounterVec "exfilwatch_checkpoints_total" ["result"] "checkpoints"
         "Checkpoints of partitions, by result: stored or failed; after a failure the next holds \
          every value.";

@@ -56,8 +56,8 @@ pub fn made_again((topic, number): &(String, i32), from: i64) -> Condition {
         scope: format!("{topic}/{number}@{from}"),
         severity: Severity::High,
         message: format!(
-            "{topic} was deleted and made again since the checkpoint of {topic}[{number}]: what was \
-             in it and not yet counted is lost; reading goes on at its beginning"
+            "{topic} was deleted and made again since the checkpoint of partition {number}: what \
+             was in it and not yet counted is lost; reading goes on at its beginning"
         ),
         details: vec![("expected_offset", from.to_string())],
     }
@@ -71,8 +71,8 @@ pub fn no_checkpoint((topic, number): &(String, i32), first: i64, why: &str) -> 
         scope: format!("{topic}/{number}/checkpoint"),
         severity: Severity::High,
         message: format!(
-            "{topic}[{number}] was read before, but no checkpoint of it can be used ({why}): \
-             everything from offset {first} on is counted again, and what came before is not counted"
+            "{topic}[{number}] was read before, but no checkpoint of it can be used ({why}): all \
+             from offset {first} on is counted again, and what came before is not counted"
         ),
         details: vec![("first_offset", first.to_string())],
     }
@@ -87,8 +87,8 @@ pub fn older_checkpoint((topic, number): &(String, i32), covered: i64, why: &str
         scope: format!("{topic}/{number}/checkpoint"),
         severity: Severity::Medium,
         message: format!(
-            "the newest checkpoint of {topic}[{number}] cannot be used ({why}); the one before it is, \
-             and reading goes on at offset {covered}"
+            "the newest checkpoint of {topic}[{number}] cannot be used ({why}); the one before it \
+             is, and reading goes on at offset {covered}"
         ),
         details: vec![("covered_offset", covered.to_string())],
     }

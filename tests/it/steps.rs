@@ -16,10 +16,9 @@ pub(crate) fn events_read(service: &Service) -> i64 {
     service.metrics().sum("exfilwatch_events_read_total", &[])
 }
 
-/// Rows that a process has counted, over every partition.
+/// Rows that the partitions of a process have counted, over restarts.
 pub(crate) fn applied(service: &Service) -> i64 {
-    let labels = [("group_by", "principal.id"), ("outcome", "applied")];
-    service.metrics().sum("exfilwatch_rows_evaluated_total", &labels)
+    service.metrics().sum("exfilwatch_state_rows", &[("group_by", "principal.id")])
 }
 
 /// Waits until `services` together have counted `rows` rows, then checks that it stays so and

@@ -76,6 +76,8 @@ impl Gauges {
     pub(super) fn publish(&mut self, engine: &Engine, now: EventTime) -> u64 {
         let (stats, budget) = (engine.stats(), engine.budget());
         for group_by in GroupBy::ALL {
+            let rows = stats.applied_by_route[group_by as usize];
+            self.partition.state_rows[group_by as usize].set_u64(rows);
             let [applied, duplicate, too_late, promotions] = self.by_route[group_by as usize];
             self.partition.rows[group_by as usize].follow(applied, duplicate, too_late);
             let (keys, promoted) = (engine.keys(group_by), engine.promoted(group_by));

@@ -115,7 +115,8 @@ impl Detect<'_> {
                     opening.found.insert(partition, found);
                 }
                 Ok(Opened { result: Err(cause), .. }) if cause.is_transient() => {
-                    return self.open_later(opening.partitions, &cause);
+                    self.open_later(opening.partitions, &cause);
+                    return Ok(());
                 }
                 Ok(Opened { result: Err(cause), .. }) => return Err(cause),
                 Err(TryRecvError::Empty) => {
@@ -130,7 +131,8 @@ impl Detect<'_> {
         }
         let starts = match self.starts(&opening.partitions) {
             Err(cause) if cause.is_transient() => {
-                return self.open_later(opening.partitions, &cause);
+                self.open_later(opening.partitions, &cause);
+                return Ok(());
             }
             starts => starts?,
         };
@@ -140,11 +142,10 @@ impl Detect<'_> {
         Ok(())
     }
 
-    fn open_later(&mut self, partitions: Vec<TopicPartition>, cause: &Error) -> Result<(), Error> {
+    fn open_later(&mut self, partitions: Vec<TopicPartition>, cause: &Error) {
         warn!("assignment waits: {cause}");
         self.wanted = Some(Rebalance::Assigned(partitions));
         self.retry_at = Instant::now() + RETRY_AFTER;
-        Ok(())
     }
 
     /// What the broker knows of partitions: committed offset, first kept and next offset.

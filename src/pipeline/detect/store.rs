@@ -249,7 +249,7 @@ impl Keeper {
         Ok((found, None, u64::try_from(end).unwrap_or(0)))
     }
 
-    #[expect(clippy::type_complexity, reason = "outer: the broker; inner: the checkpoint")]
+    /// Outer error: the broker does not answer; inner: the checkpoint cannot be used.
     fn use_checkpoint(
         &self,
         reader: &mut StateReader,
@@ -336,19 +336,15 @@ impl Keeper {
         }
         let mut draft = ledger.draft(saved, covered, &self.topic_id, revision);
         let bytes = draft.bytes() as u64;
-        let written =
-            writer.as_ref().map(|writer| writer.commit(&mut draft, Instant::now() + WRITE_FOR));
-        match written {
-            Some(Err(cause)) => {
-                *writer = None;
-                ledger.fail(&draft);
-                Err(cause)
-            }
-            _ => {
-                ledger.commit(draft);
-                Ok(bytes)
-            }
+        let until = Instant::now() + WRITE_FOR;
+        let written = writer.as_ref().map_or(Ok(()), |writer| writer.commit(&mut draft, until));
+        if let Err(cause) = written {
+            *writer = None;
+            ledger.fail(&draft);
+            return Err(cause);
         }
+        ledger.commit(draft);
+        Ok(bytes)
     }
 }
 

@@ -499,7 +499,7 @@ impl Worker {
         for (partition, slot) in &mut self.slots {
             let ends = self.stopping || slot.closing.as_ref().is_some_and(|closing| closing.ours);
             let due = slot.save.soon || slot.save.begun_at.elapsed() >= every;
-            // Before the end once more when nothing is left to do, but a failure is not tried again.
+            // Before the end once more when nothing is left to do; a failure is not tried again.
             let last = ends && slot.engine.undelivered() == 0 && !slot.save.failed;
             if slot.save.under_way || !(due || last) || (slot.is_saved() && !slot.save.soon) {
                 continue;
