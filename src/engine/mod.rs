@@ -131,7 +131,7 @@ impl Engine {
     pub fn apply(&mut self, batch: &Batch, broker_time: EventTime) {
         let latest = broker_time.plus_millis(self.options.allowed_skew_ms);
         let message = Message { batch, broker_time, latest };
-        self.resolve(batch);
+        self.resolve(batch, broker_time);
         self.check_chain(batch, broker_time);
         for start in (0..batch.len()).step_by(CHUNK) {
             let rows = start..(start + CHUNK).min(batch.len());
@@ -141,14 +141,14 @@ impl Engine {
             }
         }
         if let Some(mark) = batch.mark() {
-            self.time.mark(batch.sources(), mark.min(broker_time));
+            self.time.mark(batch.sources(), mark.min(broker_time), broker_time);
             self.close_due(broker_time);
         }
         self.end_conditions(&message);
     }
 
     /// Looks up each distinct context and source partition of a message once.
-    fn resolve(&mut self, batch: &Batch) {
+    fn resolve(&mut self, batch: &Batch, broker_time: EventTime) {
         self.contexts.make_room(&mut self.stats);
         self.context_ids.clear();
         for text in batch.contexts().values().iter().flatten() {
@@ -158,7 +158,7 @@ impl Engine {
         self.applied_ids.clear();
         for source in batch.sources() {
             self.applied_ids.push(self.applied.id(&source.source, batch.route()));
-            self.time.know(&source.source);
+            self.time.hear(&source.source, broker_time);
         }
     }
 

@@ -17,35 +17,51 @@ pub(super) struct PartitionTime {
     due: Option<Tick>,
     /// Source partitions seen, each with its last time mark. One that has never sent a mark may
     /// still hold events, so it keeps marks of the others from moving the time.
-    marks: BTreeMap<SourcePartition, Option<EventTime>>,
+    sources: BTreeMap<SourcePartition, Heard>,
+}
+
+/// A source partition that has sent nothing for this long, by broker time, keeps nobody waiting:
+/// its input was removed.
+const GONE_MS: i64 = 24 * 3_600_000;
+
+/// What a source partition has let know.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Heard {
+    /// Its last time mark.
+    mark: Option<EventTime>,
+    /// Broker time of its last row or mark.
+    at: EventTime,
 }
 
 /// A partition's time where it is saved.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct SavedTime {
     now: Option<EventTime>,
-    marks: Vec<(SourcePartition, Option<EventTime>)>,
+    sources: Vec<(SourcePartition, Heard)>,
 }
 
 impl PartitionTime {
     /// The time and the marks, to be saved.
     pub(super) fn saved(&self) -> SavedTime {
-        SavedTime { now: self.now, marks: self.marks.clone().into_iter().collect() }
+        SavedTime { now: self.now, sources: self.sources.clone().into_iter().collect() }
     }
 
     /// As it was saved; what is due follows from the episodes.
     pub(super) fn restore(saved: SavedTime) -> Self {
-        Self { now: saved.now, due: None, marks: saved.marks.into_iter().collect() }
+        Self { now: saved.now, due: None, sources: saved.sources.into_iter().collect() }
     }
 
     pub(super) const fn now(&self) -> Option<EventTime> {
         self.now
     }
 
-    /// A source partition feeds this events partition.
-    pub(super) fn know(&mut self, source: &SourcePartition) {
-        if !self.marks.contains_key(source) {
-            self.marks.insert(source.clone(), None);
+    /// A message has come from a source partition.
+    pub(super) fn hear(&mut self, source: &SourcePartition, broker_time: EventTime) {
+        match self.sources.get_mut(source) {
+            Some(heard) => heard.at = heard.at.max(broker_time),
+            None => {
+                self.sources.insert(source.clone(), Heard { mark: None, at: broker_time });
+            }
         }
     }
 
@@ -60,12 +76,17 @@ impl PartitionTime {
     }
 
     /// `sources` were at their end at `at`.
-    pub(super) fn mark(&mut self, sources: &[SourceRef], at: EventTime) {
+    pub(super) fn mark(&mut self, sources: &[SourceRef], at: EventTime, broker_time: EventTime) {
         for source in sources {
-            self.marks.insert(source.source.clone(), Some(at));
+            self.hear(&source.source, broker_time);
+            if let Some(heard) = self.sources.get_mut(&source.source) {
+                heard.mark = Some(at);
+            }
         }
+        let gone = |heard: &Heard| heard.at.plus_millis(GONE_MS) < broker_time;
+        let marks = self.sources.values().filter(|heard| !gone(heard)).map(|heard| heard.mark);
         // Absent marks order below every time.
-        if let Some(slowest) = self.marks.values().min().copied().flatten() {
+        if let Some(slowest) = marks.min().flatten() {
             self.advance(slowest);
         }
     }

@@ -13,6 +13,7 @@ mod process;
 mod service;
 mod steps;
 
+mod checkpoints;
 mod configuration;
 mod dead_letters;
 mod delivery;

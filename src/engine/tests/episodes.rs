@@ -164,6 +164,21 @@ fn a_time_mark_waits_for_the_source_partitions_that_sent_none() {
     assert_eq!(rig.alerts().len(), 1);
 }
 
+#[test]
+fn a_time_mark_waits_no_longer_than_a_day_for_a_source_that_is_gone() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    rig.read("ann", 0, 101);
+    let other = rig.router.source(&source(1));
+    rig.router.push(other, Offset(0), 0, &event("bob", 0, 1));
+    rig.flush();
+    rig.broker_time = rig.broker_time.plus_millis(24 * 3_600_000);
+    mark(&mut rig, 3 * HOUR, &[0]);
+    assert!(rig.alerts().is_empty(), "for a day it does");
+    rig.broker_time = rig.broker_time.plus_millis(1);
+    mark(&mut rig, 3 * HOUR, &[0]);
+    assert_eq!(rig.alerts().len(), 1);
+}
+
 fn mark(rig: &mut Rig, at_s: u64, sources: &[i32]) {
     let sources: Vec<_> =
         sources.iter().map(|&partition| rig.router.source(&source(partition))).collect();

@@ -73,8 +73,10 @@ pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     };
     let (store, keeper) = Store::start(shared, topic, &topic_id, partitions, member.witness())?;
     let outcome = Detect::new(shared, &member, (topic, &topic_id), keyed, store)?.run();
-    // Its clients must be gone before the member leaves, but a stuck broker must not hold us.
-    while !keeper.is_finished() && Instant::now() < shared.deadline() {
+    // Its clients must be gone before the member leaves, but a stuck broker must not hold us. After
+    // a failure workers may still hold it, and nothing is left to be kept.
+    let until = shared.deadline();
+    while outcome.is_ok() && !keeper.is_finished() && Instant::now() < until {
         thread::sleep(Duration::from_millis(5));
     }
     if !member.leave(shared.deadline()) {

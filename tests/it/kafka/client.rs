@@ -10,7 +10,8 @@ use std::{
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     admin::{
-        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication,
     },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -167,6 +168,15 @@ impl Client {
             assert!(Instant::now() < deadline, "topic {name} does not go away");
         }
         self.create_topic(name, partitions, &[]);
+    }
+
+    /// Gives a topic more partitions.
+    pub(crate) fn grow_topic(&self, name: &str, partitions: usize) {
+        let wanted = NewPartitions::new(name, partitions);
+        let results = wait(self.admin().create_partitions(&[wanted], &AdminOptions::new()));
+        for result in results.expect("the broker takes the request") {
+            result.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
+        }
     }
 
     /// Deletes all records of partition 0 before `offset`, as retention would.

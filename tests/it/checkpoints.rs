@@ -1,0 +1,259 @@
+//! State outlives its owner: killed, frozen, damaged, repartitioned.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use exfilwatch::{
+    checkpoint::{Ledger, Manifest, Origin},
+    config::KafkaConfig,
+    engine::{Engine, EngineOptions},
+    kafka::state::{StateReader, StateWriter},
+    rules::compile,
+    units::Partition,
+};
+
+use crate::{
+    events::{MINUTE_MS, Read, now_ms},
+    findings::{Finding, openings},
+    kafka::{self, Client, Compression, Message, Record},
+    service::{Service, Setup, said},
+    steps::{SOON, all_counted, one_input, produce},
+};
+
+/// A deployment with one events partition that checkpoints every second.
+fn deployment(kafka: &Client, name: &str) -> (Setup, String, String) {
+    let setup = Setup::new(kafka, name);
+    setup.create_topics("{partitions: 1, replication: 1}");
+    let topic = setup.input("json", 1);
+    let lines = format!("{}detect: {{checkpoint_interval: 1s}}\n", one_input(&topic));
+    (setup, topic, lines)
+}
+
+/// Reads of one principal that add up to `total`, one record each.
+fn reads(total: i64) -> Vec<Read> {
+    let start = now_ms() - 30 * MINUTE_MS;
+    (0..total).map(|n| Read::of("insider", start + n * 1000, 1)).collect()
+}
+
+/// Waits until all that was counted is in a checkpoint.
+fn saved(service: &Service) {
+    service.metrics_until("a checkpoint of everything", SOON, |metrics| {
+        metrics.sum("exfilwatch_checkpoints_total", &[("result", "stored")]) > 0
+            && metrics.sum("exfilwatch_checkpoint_age_seconds", &[]) == 0
+    });
+}
+
+fn restores(service: &Service, result: &str) -> i64 {
+    service.metrics().sum("exfilwatch_restores_total", &[("result", result)])
+}
+
+/// Rows that this very process has evaluated.
+fn evaluated(service: &Service) -> i64 {
+    service.metrics().sum("exfilwatch_rows_evaluated_total", &[])
+}
+
+fn gaps(seen: &[Record]) -> Vec<Finding> {
+    Finding::all(seen, "exfilwatch.data-gap")
+}
+
+#[test]
+fn a_killed_owner_is_followed_by_one_that_reads_only_what_no_checkpoint_covers() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "resume");
+    let reads = reads(501);
+    let first = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..300]);
+    all_counted(&[&first], 300);
+    saved(&first);
+    first.kill();
+    let second = setup.run(&lines);
+    assert_eq!(restores(&second, "restored"), 1);
+    produce(&kafka, &topic, &reads[300..]);
+    all_counted(&[&second], 501);
+    assert_eq!(evaluated(&second), 201);
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn an_owner_that_froze_and_wakes_up_late_can_write_no_checkpoint() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "zombie");
+    let reads = reads(501);
+    let zombie = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..200]);
+    all_counted(&[&zombie], 200);
+    saved(&zombie);
+    // More rows than its last checkpoint covers, so that it will want to write one.
+    produce(&kafka, &topic, &reads[200..250]);
+    all_counted(&[&zombie], 250);
+    zombie.signal("STOP");
+    let mut owner = setup.start(&lines);
+    let taken = Duration::from_secs(25);
+    owner.until("the takeover", taken, || crate::steps::applied(&owner) == 250);
+    zombie.signal("CONT");
+    produce(&kafka, &topic, &reads[250..500]);
+    let both = || crate::steps::applied(&owner).max(crate::steps::applied(&zombie));
+    owner.until("all rows counted", taken, || both() == 500);
+    assert!(owner.stop().success());
+    zombie.kill();
+    // What is kept is the state of the one who owned the partition.
+    let third = setup.run(&lines);
+    all_counted(&[&third], 500);
+    let mut reader = setup.reader("alerts");
+    assert!(openings(reader.during(Duration::from_millis(500))).is_empty(), "500 is no crossing");
+    produce(&kafka, &topic, &reads[500..]);
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "damaged");
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads(300));
+    all_counted(&[&first], 300);
+    saved(&first);
+    assert!(first.stop().success());
+    let state = setup.topic("state");
+    let is_manifest =
+        |record: &Record| record.key_text().is_some_and(|key| key.contains("manifest"));
+    let mut reader = kafka.committed_reader(&state);
+    let seen = reader.until("a manifest", SOON, |seen| seen.iter().any(is_manifest));
+    let newest = seen.iter().rev().find(|record| is_manifest(record)).unwrap();
+    let mut damaged = newest.value.clone().unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    let message = Message::new(damaged).key("0/manifest/9").to(0);
+    kafka.produce(&state, Compression::None, [message]);
+    let second = setup.run(&lines);
+    assert_eq!(restores(&second, "older"), 1);
+    all_counted(&[&second], 300);
+    assert_eq!(evaluated(&second), 0);
+    let mut reader = setup.reader("alerts");
+    let found = gaps(reader.until("the gap", SOON, |seen| !gaps(seen).is_empty()));
+    assert!(found[0].json.to_string().contains("corrupt"), "{}", found[0].json);
+}
+
+#[test]
+fn without_any_checkpoint_it_counts_what_is_kept_again_and_says_so() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "nothing");
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads(300));
+    all_counted(&[&first], 300);
+    saved(&first);
+    assert!(first.stop().success());
+    let state = setup.topic("state");
+    kafka.replace_topic(&state, 1);
+    let second = setup.run(&lines);
+    all_counted(&[&second], 300);
+    assert_eq!(evaluated(&second), 300);
+    let mut reader = setup.reader("alerts");
+    let found = gaps(reader.until("the gap", SOON, |seen| !gaps(seen).is_empty()));
+    assert!(found[0].json.to_string().contains("no checkpoint"), "{}", found[0].json);
+}
+
+#[test]
+fn messages_deleted_before_a_checkpoint_covered_them_are_a_data_gap() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "overtaken");
+    let reads = reads(300);
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..100]);
+    all_counted(&[&first], 100);
+    assert!(first.stop().success());
+    let events = setup.topic("events");
+    let covered = kafka.ends(&events)[0];
+    // Ingest goes on alone, and retention takes what it writes.
+    let mut ingest = setup.run(&format!("{lines}roles: [ingest]\n"));
+    produce(&kafka, &topic, &reads[100..200]);
+    ingest.until("the rows in the events topic", SOON, || kafka.ends(&events)[0] > covered);
+    assert!(ingest.stop().success());
+    kafka.delete_before(&events, kafka.ends(&events)[0]);
+    let second = setup.run(&lines);
+    produce(&kafka, &topic, &reads[200..]);
+    all_counted(&[&second], 200);
+    let mut reader = setup.reader("alerts");
+    let found = gaps(reader.until("the gap", SOON, |seen| !gaps(seen).is_empty()));
+    let told = found[0].json.to_string();
+    assert!(told.contains(&format!("records {covered} to")), "{told}");
+}
+
+#[test]
+fn an_events_topic_made_again_is_a_data_gap_and_counting_goes_on() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "remade");
+    let reads = reads(501);
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..300]);
+    all_counted(&[&first], 300);
+    assert!(first.stop().success());
+    kafka.replace_topic(&setup.topic("events"), 1);
+    kafka.set_topic_config(&setup.topic("events"), "max.message.bytes", "10000000");
+    let second = setup.run(&lines);
+    produce(&kafka, &topic, &reads[300..]);
+    all_counted(&[&second], 501);
+    let mut reader = setup.reader("alerts");
+    let found = gaps(reader.until("the gap", SOON, |seen| !gaps(seen).is_empty()));
+    assert!(found[0].json.to_string().contains("made again"), "{}", found[0].json);
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn a_changed_number_of_partitions_is_refused_with_an_explanation() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "repartition");
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads(10));
+    all_counted(&[&first], 10);
+    saved(&first);
+    assert!(first.stop().success());
+    for name in ["events", "state"] {
+        kafka.grow_topic(&setup.topic(name), 2);
+    }
+    let output = setup.command(&["run"], &lines);
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    for word in ["1 partitions", "has 2", "OPERATIONS.md"] {
+        assert!(said(&output).contains(word), "{word}: {}", said(&output));
+    }
+}
+
+#[test]
+fn whoever_claims_a_partition_fences_the_one_before() {
+    let Some(kafka) = kafka::shared() else { return };
+    let topic = kafka::unique("fence");
+    kafka.create_topic(&topic, 1, &[]);
+    let config = KafkaConfig {
+        bootstrap_servers: kafka.address().to_owned(),
+        properties: BTreeMap::new(),
+        group_id: topic.clone(),
+        transactional_id_prefix: topic.clone(),
+        create_topics: None,
+    };
+    let origin = Origin { cluster: "c".into(), topic: "t".into(), partition: 0, partitions: 1 };
+    let options =
+        EngineOptions { partition: Partition(0), allowed_skew_ms: 0, memory_limit: 1 << 20 };
+    let draft = |covered| {
+        let saved = Engine::new(options, Arc::new(compile(&[]))).save();
+        Ledger::new(origin.clone(), 0).draft(saved, covered, "", "")
+    };
+    let soon = || Instant::now() + SOON;
+    let first = StateWriter::claim(&config, &topic, 0).unwrap();
+    first.commit(&mut draft(1), soon()).unwrap();
+    let second = StateWriter::claim(&config, &topic, 0).unwrap();
+    assert!(first.commit(&mut draft(2), soon()).is_err(), "fenced");
+    second.commit(&mut draft(3), soon()).unwrap();
+    let mut reader = StateReader::open(&config, &topic, 0).unwrap();
+    let records = reader.tail(0).unwrap();
+    let manifests = records.iter().filter(|record| record.key.contains("manifest"));
+    let covered: Vec<i64> = manifests
+        .map(|record| Manifest::read(record.value.as_ref().unwrap(), &origin).unwrap().covered)
+        .collect();
+    assert_eq!(covered, [1, 3]);
+}
