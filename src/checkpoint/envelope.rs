@@ -26,7 +26,7 @@ pub enum Kind {
 /// A record around `payload`, and the checksum by which a manifest names it.
 #[must_use]
 pub fn seal(kind: Kind, payload: &[u8]) -> (Vec<u8>, u64) {
-    let checksum = checksum(kind as u8, payload);
+    let checksum = checksum(VERSION, kind as u8, payload);
     let mut record = Vec::with_capacity(HEAD_BYTES + payload.len());
     record.extend(MAGIC);
     record.extend(VERSION.to_le_bytes());
@@ -54,16 +54,16 @@ pub fn open(kind: Kind, record: &[u8]) -> Result<(&[u8], u64), Unusable> {
         return Err(Unusable::Corrupt(format!("a record of kind {} for a {kind:?}", head[6])));
     }
     let found = u64::from_le_bytes(head[8..].try_into().unwrap_or_default());
-    if found != checksum(head[6], payload) {
+    if found != checksum(version, head[6], payload) {
         return Err(Unusable::Corrupt("its checksum is not that of its bytes".to_owned()));
     }
     Ok((payload, found))
 }
 
 /// SipHash-1-3 with a fixed key.
-fn checksum(kind: u8, payload: &[u8]) -> u64 {
+fn checksum(version: u16, kind: u8, payload: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(0x6578_6669_6c77_6174, 0x6368_2e73_7461_7465);
-    hasher.write(&VERSION.to_le_bytes());
+    hasher.write(&version.to_le_bytes());
     hasher.write(&[kind]);
     hasher.write(payload);
     hasher.finish()
