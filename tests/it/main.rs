@@ -18,6 +18,7 @@ mod configuration;
 mod dead_letters;
 mod delivery;
 mod detection;
+mod faults;
 mod harness;
 mod lifecycle;
 mod observability;
