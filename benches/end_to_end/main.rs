@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench end_to_end` writes one topic for each format (2 partitions, lz4, null
 //! keys), reads it once with a plain consumer that does nothing (the baseline), then with the
-//! program in
-//! both roles, and prints events divided by CPU seconds (user and system) of the whole process.
+//! program in both roles, and prints events divided by CPU seconds (user and system) of the whole
+//! process. JSON is read a second time without checkpoints; then the program is only restored.
 //! `EXFILWATCH_BENCH_EVENTS` and `EXFILWATCH_BENCH_PRINCIPALS` change the size.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
 
@@ -57,11 +57,13 @@ fn main() {
         }
         let law = if skewed { "Zipf" } else { "uniform" };
         report(&format!("{format}, {law}: poll only"), events, &poll_only(&client, &topic));
-        report(
-            &format!("{format}, {law}: exfilwatch"),
-            events,
-            &detect(&client, &topic, format, events),
-        );
+        let run = |interval| Run { client: &client, topic: &topic, format, events, interval };
+        let counted = run("10s").detect();
+        report(&format!("{format}, {law}: exfilwatch"), events, &counted.cost);
+        if format == "canonical" && !skewed {
+            report("  without checkpoints", events, &run("1h").detect().cost);
+            println!("  {}", counted.restored);
+        }
     }
     alert_latency(&client);
 }
@@ -110,40 +112,78 @@ fn alert_latency(client: &Client) {
     );
 }
 
-/// The program in both roles, from its start until every event is counted.
-fn detect(client: &Client, topic: &str, format: &str, events: u64) -> Cost {
-    let dir = tempfile::tempdir().unwrap();
-    let port = kafka::free_port();
-    let prefix = kafka::unique("bench");
-    fs::write(dir.path().join("exfilwatch.yaml"), config(client, topic, format, &prefix, port))
-        .unwrap();
+/// The program in both roles over one topic.
+struct Run<'a> {
+    client: &'a Client,
+    topic: &'a str,
+    format: &'a str,
+    events: u64,
+    /// Between checkpoints.
+    interval: &'a str,
+}
+
+/// What a run cost, and what the next start said of its restore.
+struct Counted {
+    cost: Cost,
+    restored: String,
+}
+
+impl Run<'_> {
+    /// From the start until every event is counted; then stops it and starts it once more.
+    fn detect(&self) -> Counted {
+        let dir = tempfile::tempdir().unwrap();
+        let port = kafka::free_port();
+        let prefix = kafka::unique("bench");
+        let text = config(self.client, self.topic, self.format, &prefix, port)
+            + &format!("detect: {{checkpoint_interval: {}}}\n", self.interval);
+        fs::write(dir.path().join("exfilwatch.yaml"), text).unwrap();
+        let began = Instant::now();
+        let mut program = start(dir.path());
+        let pid = program.child_mut().id().to_string();
+        #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+        let wanted = self.events as f64;
+        let counted = || {
+            let samples = scrape(port).into_iter();
+            let rows = samples.filter(|(name, _)| name.starts_with("exfilwatch_state_rows"));
+            rows.map(|(_, value)| value).sum::<f64>()
+        };
+        wait("all events counted", &mut program, dir.path(), || counted() >= wanted);
+        let cost = Cost {
+            cpu_s: cpu_s(&pid),
+            wall_s: began.elapsed().as_secs_f64(),
+            rss_mib: rss_mib(&pid),
+        };
+        stop(&mut program);
+        let began = Instant::now();
+        let mut program = start(dir.path());
+        let ready = || scrape(port).get("exfilwatch_ready").is_some_and(|ready| *ready > 0.0);
+        wait("readiness", &mut program, dir.path(), ready);
+        let ready_s = began.elapsed().as_secs_f64();
+        let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        let said = log.lines().filter(|line| line.contains("restored from a checkpoint"));
+        let said: Vec<&str> = said.collect();
+        let restored = format!("restored, ready after {ready_s:.1} s: {}", said.join("; "));
+        stop(&mut program);
+        Counted { cost, restored }
+    }
+}
+
+fn wait(what: &str, program: &mut Guarded, dir: &Path, holds: impl Fn() -> bool) {
     let began = Instant::now();
-    let mut program = start(dir.path());
-    let pid = program.child_mut().id().to_string();
-    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-    let wanted = events as f64;
-    let mut counted = 0.0;
-    while counted < wanted {
-        assert!(began.elapsed() < WAIT_MAX, "{counted} of {events} events counted");
+    while !holds() {
+        assert!(began.elapsed() < WAIT_MAX, "no {what} within {WAIT_MAX:?}");
         if let Some(status) = program.try_wait() {
-            let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+            let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
             panic!("the program ended with {status}: {log}");
         }
         std::thread::sleep(Duration::from_millis(50));
-        counted = scrape(port)
-            .iter()
-            .filter(|(name, _)| {
-                name.starts_with("exfilwatch_rows_evaluated_total") && name.contains("\"applied\"")
-            })
-            .map(|(_, value)| value)
-            .sum();
     }
-    let cost =
-        Cost { cpu_s: cpu_s(&pid), wall_s: began.elapsed().as_secs_f64(), rss_mib: rss_mib(&pid) };
+}
+
+fn stop(program: &mut Guarded) {
     program.signal("TERM");
     let status = program.wait(Duration::from_secs(30)).expect("the program stops");
     assert!(status.success(), "{status}");
-    cost
 }
 
 fn start(dir: &Path) -> Guarded {

@@ -120,6 +120,10 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
     all_counted(&[&first], 300);
     saved(&first);
     assert!(first.stop().success());
+    let output = setup.command(&["check", "--online", "--output", "human"], &lines);
+    assert!(output.status.success(), "{}", said(&output));
+    let ends = kafka.ends(&setup.topic("events"))[0];
+    assert!(said(&output).contains(&format!("covers up to {ends}")), "{}", said(&output));
     let state = setup.topic("state");
     let is_manifest =
         |record: &Record| record.key_text().is_some_and(|key| key.contains("manifest"));
@@ -130,6 +134,9 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
     *damaged.last_mut().unwrap() ^= 1;
     let message = Message::new(damaged).key("0/manifest/9").to(0);
     kafka.produce(&state, Compression::None, [message]);
+    let output = setup.command(&["check", "--online"], &lines);
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("it is corrupt"), "{}", said(&output));
     let second = setup.run(&lines);
     assert_eq!(restores(&second, "older"), 1);
     all_counted(&[&second], 300);

@@ -1,8 +1,8 @@
 //! The fault matrix on real processes: three members of a group work through a flow of events while
 //! something happens to them, and the outcome is that of an offline fold.
 //!
-//! The short form runs with the other tests; `EXFILWATCH_FAULTS=N` makes every flow N times as long,
-//! for the figures in docs/RELIABILITY.md.
+//! The short form runs with the other tests; `EXFILWATCH_FAULTS=N` makes every flow N times as
+//! long, for the figures in docs/RELIABILITY.md.
 
 use std::{
     collections::BTreeSet,
@@ -41,7 +41,7 @@ impl Group<'_> {
         self.members.push(self.setup.start(&self.lines));
     }
 
-    /// The next of a sequence that is the same in every run (SplitMix64).
+    /// The next of a sequence that is the same in every run (`SplitMix64`).
     fn below(&mut self, limit: usize) -> usize {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
@@ -60,8 +60,9 @@ impl Group<'_> {
 /// Ordinary people, three thieves, and one who reads exactly as much as they may.
 fn flow(events: usize) -> Vec<Read> {
     let (people, end) = (events / 100, now_ms() - 5 * MINUTE_MS);
-    let step = 45 * MINUTE_MS / i64::try_from(events).unwrap();
-    let at = |n: usize| end - 45 * MINUTE_MS + i64::try_from(n).unwrap() * step;
+    // Well inside the window of an hour, however long the flow takes.
+    let step = 20 * MINUTE_MS / i64::try_from(events).unwrap();
+    let at = |n: usize| end - 20 * MINUTE_MS + i64::try_from(n).unwrap() * step;
     let every = events / 500;
     (0..events)
         .map(|n| match (n % every, n / every) {
@@ -101,7 +102,7 @@ fn under(name: &str, every: Duration, fault: impl Fn(&mut Group<'_>)) {
     });
     let behind = settle(&group, reads.len());
     compare(&kafka, &setup, &topic, &reads);
-    println!(
+    eprintln!(
         "{name}: {} events, {} faults, all counted {behind:.1?} after the last event",
         reads.len(),
         group.faults

@@ -3,6 +3,7 @@
 //!
 //! A rule that can never fire is the commonest blindness, so what matches nothing is said first.
 
+mod positions;
 pub mod sample;
 
 use std::{
@@ -16,6 +17,7 @@ use rdkafka::{
 };
 use serde::Serialize;
 
+pub use self::positions::Position;
 use self::sample::{InputReport, Sampler};
 use super::{
     Error, client,
@@ -23,6 +25,7 @@ use super::{
 };
 use crate::{
     alert::text::{NAME_MAX, SENTENCE_MAX, shown},
+    checkpoint::Origin,
     config::{Config, Input},
     event::{catalog::Catalog, identity::Identity},
     rules::compile::compile,
@@ -54,6 +57,8 @@ pub struct Report {
     pub silent_rules: Vec<String>,
     /// Catalogue entries that described no object.
     pub silent_catalog: Vec<String>,
+    /// Where detect would go on, by partition.
+    pub positions: Vec<Position>,
     /// What was not looked at: [`NOT_CHECKED`].
     pub not_checked: &'static str,
 }
@@ -85,6 +90,10 @@ pub fn check(config: &Config, doing: &dyn Fn(&str)) -> Result<Report, Error> {
     report.cluster.clone_from(&cluster.id);
     report.warnings.clone_from(&cluster.warnings);
     check_time(config, &topics, &mut report);
+    if report.faults.is_empty() {
+        doing("reading checkpoints");
+        check_positions(config, &cluster, &topics, &mut report)?;
+    }
     let rules = compile(&config.rules);
     let identity = Identity::new(&config.identity);
     let catalog = Catalog::new(config.catalog.clone());
@@ -119,6 +128,28 @@ pub fn check(config: &Config, doing: &dyn Fn(&str)) -> Result<Report, Error> {
     report.silent_rules = silent_rules;
     report.silent_catalog = silent_catalog;
     Ok(report)
+}
+
+/// The checkpoints beside what detect reads, once there is any of both.
+fn check_positions(
+    config: &Config,
+    cluster: &Cluster,
+    topics: &Topics<'_>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let keyed = config.inputs.iter().find(|input| input.keyed);
+    let topic = keyed.map_or(&config.topics.events, |input| &input.topic);
+    let state = topics.partitions(&config.topics.state)?;
+    let (Some(partitions), Some(_)) = (topics.partitions(topic)?, state) else { return Ok(()) };
+    let origin =
+        Origin { cluster: cluster.id.clone(), topic: topic.clone(), partition: 0, partitions };
+    report.positions = positions::positions(config, &origin)?;
+    for position in &report.positions {
+        if let Some(problem) = &position.problem {
+            report.faults.push(format!("{topic}[{}]: {problem}", position.partition));
+        }
+    }
+    Ok(())
 }
 
 /// Times of the records that detect reads stand for broker time (W4).
@@ -214,6 +245,12 @@ impl fmt::Display for Report {
         }
         for input in &self.inputs {
             write_input(f, input)?;
+        }
+        if !self.positions.is_empty() {
+            writeln!(f, "\nwhere detect goes on:")?;
+        }
+        for position in &self.positions {
+            writeln!(f, "{position}")?;
         }
         writeln!(f, "\nnot checked: {}", self.not_checked)
     }
