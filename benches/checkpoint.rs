@@ -1,7 +1,7 @@
 //! Checkpoints of the core: what a save costs and writes, and what a restore costs.
 //!
-//! `cargo bench --bench checkpoint --no-default-features`. One million principals, of which 1 % read
-//! between two checkpoints, uniformly chosen.
+//! `cargo bench --bench checkpoint --no-default-features`. One million principals, of which 1 %
+//! read between two checkpoints, uniformly chosen.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
 
 use std::{convert::Infallible, sync::Arc, time::Instant};

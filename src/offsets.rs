@@ -94,6 +94,17 @@ impl<S> Commits<S> {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static IGNORES_DUPLICATES: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+}
+
+/// Switches a guard of this thread off and on, so that a simulation can show that it is missed.
+#[cfg(test)]
+pub(crate) fn ignore_duplicates(on: bool) {
+    IGNORES_DUPLICATES.set(on);
+}
+
 /// The highest row applied per source partition and route.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
@@ -117,6 +128,8 @@ impl Applied {
     pub fn advance(&mut self, id: usize, position: Position) -> bool {
         let highest = &mut self.highest[id];
         let new = highest.is_none_or(|highest| position > highest);
+        #[cfg(test)]
+        let new = new || !IGNORES_DUPLICATES.get();
         if new {
             *highest = Some(position);
         }

@@ -1,5 +1,7 @@
 //! Engines that are saved, crash and come back, against one that nothing happened to.
 
+mod simulation;
+
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use proptest::prelude::*;
@@ -52,10 +54,14 @@ impl State {
 
     /// Newest first.
     fn manifests(&self) -> Vec<Result<Manifest, Unusable>> {
+        self.manifests_of(&origin())
+    }
+
+    fn manifests_of(&self, origin: &Origin) -> Vec<Result<Manifest, Unusable>> {
         let records = self.records.iter().rev();
         let manifests = records.filter(|(key, _)| key.contains("manifest"));
         let values = manifests.filter_map(|(_, value)| value.as_deref());
-        values.map(|value| Manifest::read(value, &origin())).collect()
+        values.map(|value| Manifest::read(value, origin)).collect()
     }
 
     fn rebuild(&self, manifest: &Manifest) -> Result<Engine, Unusable> {

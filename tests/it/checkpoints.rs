@@ -19,7 +19,7 @@ use crate::{
     events::{MINUTE_MS, Read, now_ms},
     findings::{Finding, openings},
     kafka::{self, Client, Compression, Message, Record},
-    service::{Service, Setup, said},
+    service::{RULES, Service, Setup, said},
     steps::{SOON, all_counted, one_input, produce},
 };
 
@@ -210,6 +210,23 @@ fn an_events_topic_made_again_is_a_data_gap_and_counting_goes_on() {
     assert!(found[0].json.to_string().contains("made again"), "{}", found[0].json);
     let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
     assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn rules_changed_while_nobody_ran_are_a_change_to_what_was_counted() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, lines) = deployment(&kafka, "rules");
+    let reads = reads(301);
+    let mut first = setup.run(&lines);
+    produce(&kafka, &topic, &reads[..300]);
+    all_counted(&[&first], 300);
+    assert!(first.stop().success());
+    setup.rules("rules.yaml", &RULES.replace("above: 500", "above: 200"));
+    let _second = setup.run(&lines);
+    produce(&kafka, &topic, &reads[300..]);
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(200), (301, 301), "under the new limit");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Where detect would go on: the newest checkpoint of each partition beside what the topic holds and
-//! what the group has committed. Joins no group, claims nothing.
+//! Where detect would go on: the newest checkpoint of each partition beside what the topic holds
+//! and what the group has committed. Joins no group, claims nothing.
 
 use std::fmt;
 
