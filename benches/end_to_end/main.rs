@@ -3,7 +3,8 @@
 //! `cargo bench --bench end_to_end` writes one topic for each format (2 partitions, lz4, null
 //! keys), reads it once with a plain consumer that does nothing (the baseline), then with the
 //! program in both roles, and prints events divided by CPU seconds (user and system) of the whole
-//! process. JSON is read a second time without checkpoints; then the program is only restored.
+//! process. JSON is read again without checkpoints, and with alerts in transactions; then the
+//! program is only restored.
 //! `EXFILWATCH_BENCH_EVENTS` and `EXFILWATCH_BENCH_PRINCIPALS` change the size.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
 
@@ -57,11 +58,19 @@ fn main() {
         }
         let law = if skewed { "Zipf" } else { "uniform" };
         report(&format!("{format}, {law}: poll only"), events, &poll_only(&client, &topic));
-        let run = |interval| Run { client: &client, topic: &topic, format, events, interval };
-        let counted = run("10s").detect();
+        let run = |interval, transactional| Run {
+            client: &client,
+            topic: &topic,
+            format,
+            events,
+            interval,
+            transactional,
+        };
+        let counted = run("10s", false).detect();
         report(&format!("{format}, {law}: exfilwatch"), events, &counted.cost);
         if format == "canonical" && !skewed {
-            report("  without checkpoints", events, &run("1h").detect().cost);
+            report("  without checkpoints", events, &run("1h", false).detect().cost);
+            report("  with transactions", events, &run("10s", true).detect().cost);
             println!("  {}", counted.restored);
         }
     }
@@ -120,6 +129,8 @@ struct Run<'a> {
     events: u64,
     /// Between checkpoints.
     interval: &'a str,
+    /// Alerts in transactions.
+    transactional: bool,
 }
 
 /// What a run cost, and what the next start said of its restore.
@@ -135,7 +146,8 @@ impl Run<'_> {
         let port = kafka::free_port();
         let prefix = kafka::unique("bench");
         let text = config(self.client, self.topic, self.format, &prefix, port)
-            + &format!("detect: {{checkpoint_interval: {}}}\n", self.interval);
+            + &format!("detect: {{checkpoint_interval: {}}}\n", self.interval)
+            + &format!("alerts: {{transactional: {}}}\n", self.transactional);
         fs::write(dir.path().join("exfilwatch.yaml"), text).unwrap();
         let began = Instant::now();
         let mut program = start(dir.path());

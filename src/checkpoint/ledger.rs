@@ -28,6 +28,8 @@ pub struct Ledger {
     idle: Vec<u64>,
     /// The next checkpoint must hold every value.
     needs_all: bool,
+    /// Of an attempt whose fate is not known.
+    doubt: Option<Manifest>,
 }
 
 /// A checkpoint on its way: [`Self::records`] go out first, then what [`Self::seal`] makes of
@@ -91,6 +93,7 @@ impl Ledger {
             next_number: next,
             idle: Vec::new(),
             needs_all: false,
+            doubt: None,
         }
     }
 
@@ -105,6 +108,7 @@ impl Ledger {
             next_number: manifest.number + 1,
             idle: manifest.idle.clone(),
             needs_all: false,
+            doubt: None,
         }
     }
 
@@ -185,6 +189,7 @@ impl Ledger {
         self.next_chunk = manifest.next_chunk;
         self.next_number = manifest.number + 1;
         self.needs_all = false;
+        self.doubt = None;
     }
 
     /// Nobody knows whether the draft was committed: its numbers are not used again, and nothing
@@ -199,6 +204,21 @@ impl Ledger {
         }));
         self.next_chunk = manifest.next_chunk;
         self.needs_all = true;
+        self.doubt = Some(manifest.clone());
+    }
+
+    /// An attempt has failed and [`Self::resolve`] was not called since.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// Whether the failed attempt was committed after all, and with it the alerts in its
+    /// transaction (D4). `newest` is the newest manifest, read after a claim, when nothing under
+    /// way can appear or vanish any more. Its offsets tell it from that of any other attempt.
+    pub fn resolve(&mut self, newest: Option<&Manifest>) -> bool {
+        let doubt = self.doubt.take();
+        doubt.is_some() && doubt.as_ref() == newest
     }
 }
 

@@ -124,7 +124,9 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
         inputs,
         ingest,
         detect,
-        alerts: alerts(raw.alerts.unwrap_or_default().transactional, &mut check),
+        alerts: AlertsConfig {
+            transactional: raw.alerts.unwrap_or_default().transactional.unwrap_or(false),
+        },
         dead_letter,
         http: HttpConfig {
             listen: raw
@@ -142,18 +144,6 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
     keyed_inputs(&config, &mut check);
     lint::config(&config, &found.origins, &mut check);
     config
-}
-
-/// Refuses a promise that is not kept yet: a reader who is told that an alert comes once would not
-/// remember ids.
-fn alerts(transactional: Option<bool>, check: &mut Check<'_>) -> AlertsConfig {
-    let transactional = transactional.unwrap_or(false);
-    if transactional {
-        let problem = "is reserved: not yet supported".to_owned();
-        let hint = "leave it false; readers that must not see an alert twice compare `ce_id`";
-        check.fault(&place!["alerts", "transactional"], problem, hint);
-    }
-    AlertsConfig { transactional }
 }
 
 fn topics(raw: RawTopics) -> Topics {

@@ -75,8 +75,8 @@ pub(super) struct RawKafka {
     /// The consumer groups are `<group_id>-ingest` and `<group_id>-detect`.
     #[schemars(extend("default" = "exfilwatch"))]
     pub(super) group_id: Option<Text<TopicName>>,
-    /// Beginning of the transactional ids, unique in the cluster. Without effect until alerts are
-    /// transactional.
+    /// Beginning of the transactional ids, of this deployment alone in the cluster: who claims a
+    /// partition under the same ids ends its owner.
     #[schemars(extend("default" = "exfilwatch"))]
     pub(super) transactional_id_prefix: Option<Text<TopicName>>,
     /// Whether topics that are missing are created, and how.
@@ -192,7 +192,8 @@ pub(super) struct RawDetect {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAlerts {
-    /// Whether a `read_committed` reader sees each alert exactly once. Not yet: `true` is refused.
+    /// Whether a `read_committed` reader sees each alert exactly once: alerts and the checkpoint
+    /// that covers them are one transaction. Else at least once, with the same `ce_id`.
     #[schemars(extend("default" = false))]
     pub(super) transactional: Option<bool>,
 }

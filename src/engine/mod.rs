@@ -38,7 +38,7 @@ use crate::{
     window::Budget,
 };
 
-pub use save::{CHUNK_BYTES, Restoring, Saved, WALK_PARTS};
+pub use save::{CHUNK_BYTES, Restoring, SaveOptions, Saved, WALK_PARTS};
 pub use stats::Stats;
 
 use self::{

@@ -18,14 +18,14 @@ impl Outbox {
     }
 
     pub(super) fn take(&mut self, out: &mut Vec<Arc<Alert>>) {
-        let taken = self.alerts.len() - self.fresh;
+        let taken = self.taken();
         out.extend(self.alerts.range(taken..).cloned());
         self.fresh = 0;
     }
 
     /// Only what was taken can have been delivered.
     pub(super) fn delivered(&mut self, message: MessageId) {
-        let taken = self.alerts.len() - self.fresh;
+        let taken = self.taken();
         if let Some(at) = self.alerts.range(..taken).position(|alert| alert.message == message) {
             self.alerts.remove(at);
         }
@@ -40,6 +40,11 @@ impl Outbox {
     /// What is in it, to be saved.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Alert>> {
         self.alerts.iter()
+    }
+
+    /// How many of the first were taken.
+    pub(super) fn taken(&self) -> usize {
+        self.alerts.len() - self.fresh
     }
 
     pub(super) fn len(&self) -> usize {

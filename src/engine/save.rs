@@ -105,13 +105,27 @@ impl Chunks {
     }
 }
 
+/// How a checkpoint is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaveOptions {
+    /// Go on with the walk. False for one between two regular ones, which holds changes only.
+    pub walks: bool,
+    /// Every alert taken goes out in the same transaction, so it is not kept in the outbox (D4).
+    pub publishes: bool,
+}
+
 impl Engine {
     /// A checkpoint: what must be kept beside the earlier ones to restore this engine as it is.
     ///
     /// If it could not be kept, call [`Self::save_all_next`] before the next.
     pub fn save(&mut self) -> Saved {
+        self.save_with(SaveOptions { walks: true, publishes: false })
+    }
+
+    /// As [`Self::save`], for a purpose.
+    pub fn save_with(&mut self, options: SaveOptions) -> Saved {
         let mut chunks = Chunks::default();
-        let ends_walk = self.walk(&mut chunks);
+        let ends_walk = options.walks && self.walk(&mut chunks);
         for (name, table) in self.meters.iter_mut().flat_map(MeterState::tables) {
             for array in Array::ALL {
                 for number in table.take_changes(array) {
@@ -123,7 +137,7 @@ impl Engine {
             save_near(&mut self.near, place, chunks.open());
         }
         let is_whole = std::mem::take(&mut self.saves_all);
-        Saved { chunks: chunks.finish(), head: self.head(), ends_walk, is_whole }
+        Saved { chunks: chunks.finish(), head: self.head(options.publishes), ends_walk, is_whole }
     }
 
     /// The next [`Self::save`] writes every value, because an earlier one may be lost.
@@ -179,7 +193,8 @@ impl Engine {
         true
     }
 
-    fn head(&self) -> Vec<u8> {
+    fn head(&self, publishes: bool) -> Vec<u8> {
+        let delivered = if publishes { self.outbox.taken() } else { 0 };
         let meters = self.rules.meters.iter().zip(&self.meters);
         let applied = self.applied.positions();
         let head = Head {
@@ -190,7 +205,7 @@ impl Engine {
             time: self.time.saved(),
             episodes: self.episodes.iter().map(|(key, episode)| (*key, episode.clone())).collect(),
             near: self.near.shape(),
-            outbox: self.outbox.iter().cloned().collect(),
+            outbox: self.outbox.iter().skip(delivered).cloned().collect(),
             conditions: self.conditions.clone(),
             stats: self.stats.clone(),
             walk: self.walk,

@@ -1,4 +1,5 @@
-//! The state topic: writing a checkpoint in one transaction, reading records back.
+//! The state topic: writing a checkpoint in one transaction, if need be with alerts (D4), reading
+//! records back.
 //!
 //! One transactional id a partition (D6): whoever claims a partition fences the owner before, and
 //! what that one had open is aborted before the claim returns. So a reader that claims first sees
@@ -15,13 +16,14 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
+    message::{DeliveryResult, Header, OwnedHeaders, ToBytes},
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig},
 };
 
 use super::{
     Error,
     client::{self, Context, Notes},
+    producer::Message,
 };
 use crate::{
     checkpoint::{Draft, Record},
@@ -73,13 +75,18 @@ impl StateWriter {
         Ok(Self { producer, topic: topic.to_owned(), partition })
     }
 
-    /// Writes a checkpoint, all of it or nothing, before `deadline`.
+    /// Writes a checkpoint and `alerts`, all of it or nothing, before `deadline`.
     ///
     /// # Errors
-    /// The writer is of no more use, and it is not known whether the checkpoint was written.
-    pub fn commit(&self, draft: &mut Draft, deadline: Instant) -> Result<(), Error> {
+    /// The writer is of no more use, and it is not known whether anything was written.
+    pub fn commit(
+        &self,
+        draft: &mut Draft,
+        alerts: &[Message<'_>],
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let doing = || Error::call(format!("cannot write to {}[{}]", self.topic, self.partition));
-        let committed = self.transact(draft, deadline);
+        let committed = self.transact(draft, alerts, deadline);
         if committed.is_err() {
             self.producer.purge(PurgeConfig::default().queue().inflight());
             let _ = self.producer.abort_transaction(ABORT_FOR);
@@ -87,8 +94,17 @@ impl StateWriter {
         committed.map_err(doing())
     }
 
-    fn transact(&self, draft: &mut Draft, deadline: Instant) -> Result<(), KafkaError> {
+    fn transact(
+        &self,
+        draft: &mut Draft,
+        alerts: &[Message<'_>],
+        deadline: Instant,
+    ) -> Result<(), KafkaError> {
+        self.producer.context().reset();
         self.producer.begin_transaction()?;
+        for alert in alerts {
+            self.send_alert(alert, deadline)?;
+        }
         let records = draft.records().map(|(key, value)| (key, Some(value)));
         let offsets = self.send(records, deadline)?;
         let rest: Vec<Record> = draft.seal(&offsets);
@@ -106,6 +122,37 @@ impl StateWriter {
         }
     }
 
+    /// Queues an alert. That it failed shows when its transaction ends.
+    fn send_alert(&self, alert: &Message<'_>, deadline: Instant) -> Result<(), KafkaError> {
+        let mut headers = OwnedHeaders::new_with_capacity(alert.headers.len());
+        for (key, value) in &alert.headers {
+            headers = headers.insert(Header { key, value: Some(*value) });
+        }
+        let mut record: BaseRecord<'_, [u8], [u8], Box<Option<usize>>> =
+            BaseRecord::with_opaque_to(alert.topic, Box::new(None)).headers(headers);
+        record.partition = alert.partition;
+        record.key = alert.key;
+        record.payload = alert.payload;
+        self.queue(record, deadline)
+    }
+
+    /// Hands a record over, waiting while the queue is full.
+    fn queue<K: ToBytes + ?Sized>(
+        &self,
+        mut record: BaseRecord<'_, K, [u8], Box<Option<usize>>>,
+        deadline: Instant,
+    ) -> Result<(), KafkaError> {
+        while let Err((cause, refused)) = self.producer.send(record) {
+            if cause.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(cause);
+            }
+            in_time(deadline)?;
+            self.producer.poll(POLL);
+            record = refused;
+        }
+        Ok(())
+    }
+
     /// Sends records and waits for their offsets.
     fn send<'r>(
         &self,
@@ -113,21 +160,13 @@ impl StateWriter {
         deadline: Instant,
     ) -> Result<Vec<i64>, KafkaError> {
         let context = self.producer.context();
-        context.reset();
         let mut sent = 0;
         for (key, value) in records {
-            let mut record: BaseRecord<'_, str, [u8], Box<usize>> =
-                BaseRecord::with_opaque_to(&self.topic, Box::new(sent));
+            let mut record: BaseRecord<'_, str, [u8], Box<Option<usize>>> =
+                BaseRecord::with_opaque_to(&self.topic, Box::new(Some(sent)));
             record = record.key(key).partition(self.partition);
             record.payload = value;
-            while let Err((cause, refused)) = self.producer.send(record) {
-                if cause.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                    return Err(cause);
-                }
-                in_time(deadline)?;
-                self.producer.poll(POLL);
-                record = refused;
-            }
+            self.queue(record, deadline)?;
             sent += 1;
         }
         while self.producer.in_flight_count() > 0 {
@@ -190,13 +229,15 @@ impl ClientContext for Offsets {
 }
 
 impl ProducerContext for Offsets {
-    type DeliveryOpaque = Box<usize>;
+    /// Place among the records whose offsets are asked for; none for an alert.
+    type DeliveryOpaque = Box<Option<usize>>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, number: Box<usize>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Option<usize>>) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok(message) => found.offsets.push((*number, message.offset())),
-            Err((cause, _)) => found.failed = Some(cause.clone()),
+        match (result, *place) {
+            (Ok(message), Some(place)) => found.offsets.push((place, message.offset())),
+            (Ok(_), None) => {}
+            (Err((cause, _)), _) => found.failed = Some(cause.clone()),
         }
     }
 }

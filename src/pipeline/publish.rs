@@ -22,7 +22,10 @@ use super::{
     system::{Condition, SystemEpisodes},
 };
 use crate::{
-    alert::{Alert, Subject, SystemKind, ocsf},
+    alert::{
+        Alert, Subject, SystemKind,
+        ocsf::{self, Encoded},
+    },
     config::Config,
     kafka::{
         Error,
@@ -117,15 +120,8 @@ impl Publisher {
     /// Sends an alert. False: the queue is full or refuses it; the owner sends it again later.
     #[must_use]
     pub fn send(&self, alert: &Arc<Alert>, owner: Owner) -> bool {
-        let product = ocsf::Product { version: env!("CARGO_PKG_VERSION") };
-        let encoded = ocsf::encode(alert, &product);
-        let message = Message {
-            topic: &self.topic,
-            partition: None,
-            key: Some(encoded.key.as_bytes()),
-            payload: Some(&encoded.payload),
-            headers: encoded.headers.iter().map(|(key, value)| (*key, value.as_bytes())).collect(),
-        };
+        let encoded = encode(alert);
+        let message = message(&self.topic, &encoded);
         match self.producer.send(&message, Ticket { alert: Arc::clone(alert), owner }) {
             Ok(()) => true,
             Err(Refused::Full(_)) => false,
@@ -135,6 +131,11 @@ impl Publisher {
                 false
             }
         }
+    }
+
+    /// An alert was published by somebody else, in a transaction (D4).
+    pub fn note_delivered(&self, alert: &Alert) {
+        note_delivered(alert, &self.metrics);
     }
 
     /// A condition of the shell holds; says so once, then at most daily.
@@ -218,12 +219,34 @@ impl Drop for Publisher {
     }
 }
 
+/// An alert as its subscribers read it.
+#[must_use]
+pub fn encode(alert: &Alert) -> Encoded {
+    ocsf::encode(alert, &ocsf::Product { version: env!("CARGO_PKG_VERSION") })
+}
+
+/// An alert as a message of the alert topic.
+#[must_use]
+pub fn message<'a>(topic: &'a str, encoded: &'a Encoded) -> Message<'a> {
+    Message {
+        topic,
+        partition: None,
+        key: Some(encoded.key.as_bytes()),
+        payload: Some(&encoded.payload),
+        headers: encoded.headers.iter().map(|(key, value)| (*key, value.as_bytes())).collect(),
+    }
+}
+
+fn note_delivered(alert: &Alert, metrics: &Metrics) {
+    metrics.alert_delivered(alert, clock::now());
+    log(alert);
+}
+
 fn settle(report: Report<Ticket>, metrics: &Metrics, failed: &Sender<Arc<Alert>>) {
     let Ticket { alert, owner } = report.ticket;
     let delivered = match &report.result {
         Ok(()) => {
-            metrics.alert_delivered(&alert, clock::now());
-            log(&alert);
+            note_delivered(&alert, metrics);
             true
         }
         Err(cause) => {

@@ -269,10 +269,10 @@ fn whoever_claims_a_partition_fences_the_one_before() {
     };
     let soon = || Instant::now() + SOON;
     let first = StateWriter::claim(&config, &topic, 0).unwrap();
-    first.commit(&mut draft(1), soon()).unwrap();
+    first.commit(&mut draft(1), &[], soon()).unwrap();
     let second = StateWriter::claim(&config, &topic, 0).unwrap();
-    assert!(first.commit(&mut draft(2), soon()).is_err(), "fenced");
-    second.commit(&mut draft(3), soon()).unwrap();
+    assert!(first.commit(&mut draft(2), &[], soon()).is_err(), "fenced");
+    second.commit(&mut draft(3), &[], soon()).unwrap();
     let mut reader = StateReader::open(&config, &topic, 0).unwrap();
     let records = reader.tail(0).unwrap();
     let manifests = records.iter().filter(|record| record.key.contains("manifest"));

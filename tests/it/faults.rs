@@ -23,6 +23,8 @@ const MEMBERS: usize = 3;
 /// Events a second, and seconds of the short form.
 const RATE: usize = 500;
 const SHORT_S: usize = 24;
+/// Alerts and checkpoints in one transaction (D4).
+const TRANSACTIONS: &str = "alerts: {transactional: true}\n";
 /// Members are settled, whatever happened to them, within this time.
 const SETTLED: Duration = Duration::from_mins(2);
 
@@ -73,15 +75,17 @@ fn flow(events: usize) -> Vec<Read> {
         .collect()
 }
 
-/// Produces a flow while `fault` happens about every `every`; then compares.
-fn under(name: &str, every: Duration, fault: impl Fn(&mut Group<'_>)) {
+/// Produces a flow while `fault` happens about every `every`; then compares. `more` is of the
+/// configuration.
+fn under(name: &str, every: Duration, more: &str, fault: impl Fn(&mut Group<'_>)) {
     let Some(kafka) = kafka::shared() else { return };
     let times: usize = env::var("EXFILWATCH_FAULTS").map_or(1, |times| times.parse().unwrap());
     let seconds = SHORT_S * times;
     let setup = Setup::new(&kafka, name);
     setup.create_topics("{partitions: 6, replication: 1}");
     let topic = setup.input("json", INPUT_PARTITIONS);
-    let lines = format!("{}detect: {{checkpoint_interval: 1s, threads: 1}}\n", one_input(&topic));
+    let mut lines = one_input(&topic) + "detect: {checkpoint_interval: 1s, threads: 1}\n";
+    lines += more;
     let mut group = Group { setup: &setup, lines, members: Vec::new(), random: 7, faults: 0 };
     (0..MEMBERS).for_each(|_| group.start());
     group.members.iter().for_each(Service::ready);
@@ -101,9 +105,13 @@ fn under(name: &str, every: Duration, fault: impl Fn(&mut Group<'_>)) {
         }
     });
     let behind = settle(&group, reads.len());
-    compare(&kafka, &setup, &topic, &reads);
+    let findings = compare(&kafka, &setup, &topic, &reads);
+    let ids: BTreeSet<&String> = findings.iter().map(|finding| &finding.message).collect();
+    let repeats = findings.len() - ids.len();
+    assert!(repeats == 0 || more != TRANSACTIONS, "{repeats} alerts came twice");
     eprintln!(
-        "{name}: {} events, {} faults, all counted {behind:.1?} after the last event",
+        "{name}: {} events, {} faults, {repeats} alerts came again under the same id, all counted \
+         {behind:.1?} after the last event",
         reads.len(),
         group.faults
     );
@@ -142,12 +150,12 @@ fn settle(group: &Group<'_>, rows: usize) -> Duration {
 }
 
 /// Every alert there should be, none else, and each under one id.
-fn compare(kafka: &Client, setup: &Setup, topic: &str, reads: &[Read]) {
+fn compare(kafka: &Client, setup: &Setup, topic: &str, reads: &[Read]) -> Vec<Finding> {
     let mut guilty: BTreeSet<String> = rows_by_principal(reads)
         .into_iter()
         .filter_map(|(principal, rows)| (rows > 500).then_some(principal))
         .collect();
-    let mut reader = setup.reader("alerts");
+    let mut reader = setup.committed_reader("alerts");
     let found = |seen: &[kafka::Record]| -> BTreeSet<String> {
         Finding::all(seen, RULE).into_iter().map(|finding| finding.key).collect()
     };
@@ -165,11 +173,20 @@ fn compare(kafka: &Client, setup: &Setup, topic: &str, reads: &[Read]) {
         let episodes: BTreeSet<&String> = of_key.map(|finding| &finding.episode).collect();
         assert_eq!(episodes.len(), 1, "{key} has one episode");
     }
+    findings
 }
 
 #[test]
 fn members_killed_at_random_lose_nothing_and_repeat_nothing() {
-    under("kill", Duration::from_secs(6), |group| {
+    under("kill", Duration::from_secs(6), "", |group| {
+        group.take_one().kill();
+        group.start();
+    });
+}
+
+#[test]
+fn with_transactions_members_killed_at_random_repeat_no_alert_either() {
+    under("transactions", Duration::from_secs(6), TRANSACTIONS, |group| {
         group.take_one().kill();
         group.start();
     });
@@ -177,7 +194,7 @@ fn members_killed_at_random_lose_nothing_and_repeat_nothing() {
 
 #[test]
 fn members_rolled_one_after_the_other_lose_nothing_and_repeat_nothing() {
-    under("roll", Duration::from_secs(3), |group| {
+    under("roll", Duration::from_secs(3), "", |group| {
         assert!(group.take_one().stop().success(), "exit code 0");
         group.start();
     });
@@ -185,7 +202,7 @@ fn members_rolled_one_after_the_other_lose_nothing_and_repeat_nothing() {
 
 #[test]
 fn members_frozen_past_their_session_lose_nothing_and_repeat_nothing() {
-    under("freeze", Duration::from_secs(2), |group| {
+    under("freeze", Duration::from_secs(2), "", |group| {
         let frozen = group.take_one();
         frozen.signal("STOP");
         // The session time-out of the tests is 5 s.
@@ -197,7 +214,7 @@ fn members_frozen_past_their_session_lose_nothing_and_repeat_nothing() {
 
 #[test]
 fn members_that_come_and_go_lose_nothing_and_repeat_nothing() {
-    under("churn", Duration::from_secs(3), |group| {
+    under("churn", Duration::from_secs(3), "", |group| {
         if group.members.len() > MEMBERS {
             assert!(group.take_one().stop().success(), "exit code 0");
         } else {

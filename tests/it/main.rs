@@ -10,6 +10,7 @@ mod findings;
 mod http;
 mod kafka;
 mod process;
+mod proxy;
 mod service;
 mod steps;
 
@@ -23,3 +24,4 @@ mod harness;
 mod lifecycle;
 mod observability;
 mod reload;
+mod transactions;

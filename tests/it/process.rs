@@ -44,6 +44,11 @@ impl Guarded {
         &mut self.child
     }
 
+    /// Process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("sh")

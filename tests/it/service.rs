@@ -71,6 +71,11 @@ impl Setup {
         self.kafka.reader(&self.topic(name))
     }
 
+    /// The same, which sees committed transactions only.
+    pub(crate) fn committed_reader(&self, name: &str) -> Reader {
+        self.kafka.committed_reader(&self.topic(name))
+    }
+
     /// Writes a rule file, as an editor would: whole, under its final name.
     pub(crate) fn rules(&self, file: &str, text: &str) {
         let beside = self.folder.path().join(format!(".{file}.new"));
@@ -219,6 +224,14 @@ impl Service {
             assert!(Instant::now() < deadline, "no {what} within {at_most:?}; /readyz: {last:?}");
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Memory of its own that is in use, MiB.
+    pub(crate) fn resident_mib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("the process is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") >> 10
     }
 
     /// Sends a signal by name.

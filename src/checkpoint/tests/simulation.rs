@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::*;
+use crate::engine::SaveOptions;
 use crate::offsets::{Commits, FlushId, ignore_duplicates};
 
 const SOURCES: usize = 2;
@@ -34,6 +35,8 @@ enum Guard {
     Outbox,
     /// After a failed delivery nothing more of that session is delivered.
     Gapless,
+    /// With alerts in transactions: what failed is not sent again unless it is known to be lost.
+    Doubt,
 }
 
 /// `SplitMix64` (Steele, Lea and Flood 2014).
@@ -70,6 +73,8 @@ struct Kafka {
     alerts: BTreeMap<MessageId, Arc<Alert>>,
     /// Two messages with one id that do not say the same.
     contradiction: Option<String>,
+    /// Alerts go out with checkpoints (D4), else on their own.
+    transactional: bool,
 }
 
 /// A session of ingest over one source partition.
@@ -141,6 +146,8 @@ struct Detect {
     next: usize,
     /// Taken from the engine and not yet acknowledged.
     out: Vec<Arc<Alert>>,
+    /// Of these, how many were in an attempt whose fate is not known.
+    in_doubt: usize,
 }
 
 impl Detect {
@@ -161,7 +168,7 @@ impl Detect {
         let from = if off == Some(Guard::OwnOffset) { kafka.group[partition] } else { covered };
         let next = from.max(kafka.first[partition]);
         let claim = kafka.owners[partition];
-        let mut new = Self { partition, claim, engine, ledger, next, out: Vec::new() };
+        let mut new = Self { partition, claim, engine, ledger, next, out: Vec::new(), in_doubt: 0 };
         new.engine.reload(written(), broker_time());
         new.take();
         if off == Some(Guard::Outbox) {
@@ -188,6 +195,9 @@ impl Detect {
     }
 
     fn deliver(&mut self, kafka: &mut Kafka) {
+        if kafka.transactional {
+            return;
+        }
         for alert in self.out.drain(..) {
             let first = kafka.alerts.entry(alert.message).or_insert_with(|| alert.clone());
             if *first != alert {
@@ -205,7 +215,14 @@ impl Detect {
         if self.ledger.needs_all() {
             self.engine.save_all_next();
         }
-        let saved = self.engine.save();
+        if self.ledger.is_in_doubt() {
+            let manifests = kafka.states[self.partition].manifests_of(&origin_of(self.partition));
+            let newest = manifests.into_iter().flatten().next();
+            let committed = self.ledger.resolve(newest.as_ref()) || off == Some(Guard::Doubt);
+            self.published(if committed { self.in_doubt } else { 0 });
+        }
+        let publishes = kafka.transactional;
+        let saved = self.engine.save_with(SaveOptions { walks: random.one_in(2), publishes });
         let covered = i64::try_from(self.next).unwrap();
         let mut draft = self.ledger.draft(saved, covered, "", &written().revision);
         let mut state = kafka.states[self.partition].clone();
@@ -223,13 +240,35 @@ impl Detect {
         };
         if kept {
             kafka.states[self.partition] = state;
+            if publishes {
+                self.publish(kafka);
+            }
         }
         if told {
             self.ledger.commit(draft);
+            self.published(if publishes { self.out.len() } else { 0 });
         } else {
             self.ledger.fail(&draft);
+            self.in_doubt = if publishes { self.out.len() } else { 0 };
         }
         true
+    }
+
+    /// Alerts in the transaction of a checkpoint become visible with it (D4).
+    fn publish(&self, kafka: &mut Kafka) {
+        for alert in &self.out {
+            if kafka.alerts.insert(alert.message, Arc::clone(alert)).is_some() {
+                kafka.contradiction = Some(format!("twice: {alert:?}"));
+            }
+        }
+    }
+
+    /// The first alerts taken are known to be out.
+    fn published(&mut self, count: usize) {
+        for alert in self.out.drain(..count) {
+            self.engine.delivered(alert.message);
+        }
+        self.in_doubt = 0;
     }
 }
 
@@ -250,7 +289,7 @@ struct World {
 impl World {
     fn new(seed: u64, off: Option<Guard>) -> Self {
         let mut random = Random(seed);
-        let mut kafka = Kafka::default();
+        let mut kafka = Kafka { transactional: random.one_in(2), ..Kafka::default() };
         for input in &mut kafka.inputs {
             let mut at_s = 0;
             for _ in 0..EVENTS {
@@ -344,6 +383,9 @@ impl World {
                 detect.apply(kafka);
             }
             detect.deliver(kafka);
+            while kafka.transactional && !detect.out.is_empty() {
+                detect.save(kafka, &mut self.random, self.off);
+            }
         }
     }
 
@@ -375,7 +417,10 @@ impl World {
             }
         }
         if alerts != self.kafka.alerts {
-            return Some(format!("{} alerts, {} expected", self.kafka.alerts.len(), alerts.len()));
+            let missing: Vec<_> =
+                alerts.iter().filter(|(id, _)| !self.kafka.alerts.contains_key(id)).collect();
+            let (found, expected) = (self.kafka.alerts.len(), alerts.len());
+            return Some(format!("{found} alerts, {expected} expected, missing {missing:?}"));
         }
         let events = (SOURCES * EVENTS) as u64;
         (applied != events).then(|| format!("{applied} events counted, {events} were there"))
@@ -416,7 +461,9 @@ fn no_seed_loses_a_row_counts_one_twice_or_changes_an_alert() {
 
 #[test]
 fn a_guard_that_is_off_is_noticed() {
-    for guard in [Guard::Dedup, Guard::OwnOffset, Guard::Fence, Guard::Outbox, Guard::Gapless] {
+    for guard in
+        [Guard::Dedup, Guard::OwnOffset, Guard::Fence, Guard::Outbox, Guard::Gapless, Guard::Doubt]
+    {
         let noticed = (0..500).find(|&seed| {
             let run = || run(seed, Some(guard));
             std::panic::catch_unwind(run).map_or(true, |differs| differs.is_some())

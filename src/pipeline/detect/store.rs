@@ -3,7 +3,8 @@
 //!
 //! After a failed write nobody knows what the topic holds, and perhaps the partition is another
 //! member's by now. So the next write first asks the group (a commit with our generation), then
-//! claims anew and saves every value (D6). Never here: counting, deciding when to save.
+//! claims anew, which decides the fate of what failed, and saves every value (D6). Alerts that went
+//! out with it after all are not sent again (D4). Never here: counting, deciding when to save.
 
 use std::{
     collections::BTreeMap,
@@ -18,14 +19,19 @@ use std::{
 use tracing::{error, info, warn};
 
 use crate::{
+    alert::{Alert, MessageId, ocsf::Encoded},
     checkpoint::{Ledger, Manifest, Origin, Unusable, rebuild},
+    config::KafkaConfig,
     engine::{Engine, EngineOptions, Saved},
     kafka::{
         Error,
         group::{TopicPartition, Witness},
         state::{StateReader, StateWriter},
     },
-    pipeline::Shared,
+    pipeline::{
+        Shared,
+        publish::{encode, message},
+    },
 };
 
 /// A checkpoint is written within this time or has failed.
@@ -61,6 +67,8 @@ pub(super) enum Ask {
         revision: String,
         /// What to keep.
         saved: Saved,
+        /// To be published in the same transaction (D4).
+        alerts: Vec<Arc<Alert>>,
         /// Where the answer goes.
         reply: Sender<Stored>,
     },
@@ -150,6 +158,10 @@ struct Kept {
     /// None after a failure, until it is claimed anew.
     writer: Option<StateWriter>,
     ledger: Ledger,
+    /// Alerts of the attempt that the ledger is in doubt about.
+    in_doubt: Vec<MessageId>,
+    /// Alerts of failed attempts that were committed after all; the worker still asks for them.
+    out: Vec<MessageId>,
 }
 
 struct Keeper {
@@ -169,8 +181,8 @@ impl Keeper {
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(Opened { partition: name.1, result });
                 }
-                Ask::Save { partition, epoch, covered, revision, saved, reply } => {
-                    let kept = self.save((partition, epoch), covered, &revision, saved);
+                Ask::Save { partition, epoch, covered, revision, saved, alerts, reply } => {
+                    let kept = self.save((partition, epoch), covered, &revision, saved, &alerts);
                     let _ = reply.send(Stored { partition, epoch, kept });
                 }
                 Ask::Forget { partition, epoch } => {
@@ -197,7 +209,10 @@ impl Keeper {
             Some(manifest) => Ledger::after(manifest, origin),
             None => Ledger::new(origin, next),
         };
-        self.kept.insert(partition, Kept { epoch, writer: Some(writer), ledger });
+        self.kept.insert(
+            partition,
+            Kept { epoch, writer: Some(writer), ledger, in_doubt: Vec::new(), out: Vec::new() },
+        );
         let restores = &self.shared.metrics.restores;
         let outcome = match (&found.restored, found.unusable.is_empty()) {
             (Some(_), true) => "restored",
@@ -292,14 +307,22 @@ impl Keeper {
         covered: i64,
         revision: &str,
         saved: Saved,
+        alerts: &[Arc<Alert>],
     ) -> bool {
-        let done = self.try_save((partition, epoch), covered, revision, saved);
+        let done = self.try_save((partition, epoch), covered, revision, saved, alerts);
         let result = match &done {
             Ok(bytes) => {
                 self.shared.metrics.checkpoint_bytes.inc_by(*bytes);
+                for alert in alerts {
+                    self.shared.publisher.note_delivered(alert);
+                }
                 "stored"
             }
             Err(cause) => {
+                if !alerts.is_empty() {
+                    let failures = &self.shared.metrics.delivery_failures;
+                    failures.with_label_values(&["alerts"]).inc_by(alerts.len() as u64);
+                }
                 error!(partition, covered, "a checkpoint was not written: {cause}");
                 "failed"
             }
@@ -314,9 +337,10 @@ impl Keeper {
         covered: i64,
         revision: &str,
         saved: Saved,
+        alerts: &[Arc<Alert>],
     ) -> Result<u64, Error> {
         let kept = self.kept.get_mut(&partition).filter(|kept| kept.epoch == epoch);
-        let Some(Kept { writer, ledger, .. }) = kept else {
+        let Some(Kept { writer, ledger, in_doubt, out, .. }) = kept else {
             let reason = format!("partition {partition} was let go");
             return Err(Error::Fatal { client: "state".to_owned(), reason });
         };
@@ -326,6 +350,15 @@ impl Keeper {
             let config = &self.shared.config;
             *writer = Some(StateWriter::claim(&config.kafka, &config.topics.state, partition)?);
             info!(partition, "the state partition is claimed anew");
+        }
+        if ledger.is_in_doubt() {
+            let config = &self.shared.config;
+            let origin = Origin { partition, ..self.origin.clone() };
+            let newest = newest(&config.kafka, &config.topics.state, &origin)?;
+            let sent = std::mem::take(in_doubt);
+            if ledger.resolve(newest.as_ref()) {
+                out.extend(sent);
+            }
         }
         if ledger.needs_all() && !saved.is_whole {
             // The worker learns of it by this answer.
@@ -337,15 +370,34 @@ impl Keeper {
         let mut draft = ledger.draft(saved, covered, &self.topic_id, revision);
         let bytes = draft.bytes() as u64;
         let until = Instant::now() + WRITE_FOR;
-        let written = writer.as_ref().map_or(Ok(()), |writer| writer.commit(&mut draft, until));
+        // What went out with an attempt that seemed to have failed is not sent again.
+        let due = alerts.iter().filter(|alert| !out.contains(&alert.message));
+        let sent: Vec<MessageId> = due.clone().map(|alert| alert.message).collect();
+        let encoded: Vec<Encoded> = due.map(|alert| encode(alert)).collect();
+        let topic = &self.shared.config.topics.alerts;
+        let messages: Vec<_> = encoded.iter().map(|encoded| message(topic, encoded)).collect();
+        let written =
+            writer.as_ref().map_or(Ok(()), |writer| writer.commit(&mut draft, &messages, until));
         if let Err(cause) = written {
             *writer = None;
             ledger.fail(&draft);
+            *in_doubt = sent;
             return Err(cause);
         }
+        out.clear();
         ledger.commit(draft);
         Ok(bytes)
     }
+}
+
+/// The newest manifest. It is the last record of its transaction, so near the end.
+fn newest(config: &KafkaConfig, topic: &str, origin: &Origin) -> Result<Option<Manifest>, Error> {
+    let mut reader = StateReader::open(config, topic, origin.partition)?;
+    let end = reader.bounds().1;
+    let tail = reader.tail(end.saturating_sub(TAIL_RECORDS).max(0))?;
+    let values = tail.into_iter().filter(|record| record.key.contains("/manifest/"));
+    let mut manifests = values.filter_map(|record| Manifest::read(&record.value?, origin).ok());
+    Ok(manifests.next_back())
 }
 
 /// A fault of the deployment (exit 78).

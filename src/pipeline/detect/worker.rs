@@ -1,5 +1,6 @@
 //! One worker: a thread that alone owns the engines of its partitions. Messages come in by a ring,
-//! alerts go out by the publisher and checkpoints by the store; their fates come back by channels.
+//! alerts go out by the publisher, or with a checkpoint by the store (D4); their fates come back by
+//! channels.
 //!
 //! Never here: a lock on the way of a row, polling Kafka. A worker whose alerts or dead letters are
 //! not accepted stops taking messages; that is how a blocked topic keeps memory flat.
@@ -21,14 +22,14 @@ use super::{
     feed::{Inbox, Weigh},
     gauges::Gauges,
     keyed::{Envelope, Keyed, Reader},
+    saving::SaveState,
     store::{Ask, Store, Stored},
 };
 use crate::{
     alert::{Alert, SystemKind},
-    engine::{Engine, EngineOptions},
+    engine::{Engine, EngineOptions, SaveOptions},
     event::batch::Batch,
     http::Heartbeat,
-    metrics::Part,
     pipeline::{
         Shared, clock,
         ingest::merge::LaneId,
@@ -124,30 +125,14 @@ struct Slot {
     /// Of the account, as reported last.
     difference: u64,
     save: SaveState,
+    /// With `alerts.transactional`: alerts that go out with the next checkpoints, oldest first.
+    unpublished: Vec<Arc<Alert>>,
 }
 
 struct Closing {
     deadline: Instant,
     ours: bool,
     done: Sender<usize>,
-}
-
-/// What is kept of an engine, and when more must be.
-struct SaveState {
-    /// A checkpoint is on its way.
-    under_way: bool,
-    /// When the last one was begun, and when the last one was kept.
-    begun_at: Instant,
-    kept_at: Instant,
-    /// Next offset and undelivered alerts in the last one kept.
-    kept: (i64, usize),
-    /// In the one under way.
-    begun: (i64, usize),
-    /// The rules changed (D7).
-    soon: bool,
-    /// The last one failed.
-    failed: bool,
-    age: Part,
 }
 
 /// See the module.
@@ -174,6 +159,12 @@ impl Slot {
     /// What a checkpoint of now would hold.
     fn now(&self) -> (i64, usize) {
         (self.progress.load(Ordering::Acquire), self.engine.undelivered())
+    }
+
+    /// Alerts want to go out with a checkpoint; after a failure not at once.
+    fn publishes(&self) -> bool {
+        let waits = self.save.failed && self.save.begun_at.elapsed() < RETRY_AFTER;
+        !self.unpublished.is_empty() && !waits
     }
 
     /// Nothing has happened since the last checkpoint that was kept.
@@ -297,19 +288,19 @@ impl Worker {
         let gauges = Gauges::new(&self.shared.metrics, &engine);
         let reader = self.keyed.as_mut().map(|keyed| keyed.open(partition, epoch, letters_from));
         let kept = (progress.load(Ordering::Acquire), engine.undelivered());
-        let now = Instant::now();
-        let save = SaveState {
-            under_way: false,
-            begun_at: now,
-            kept_at: now,
-            kept,
-            begun: kept,
-            soon: false,
-            failed: false,
-            age: self.shared.metrics.checkpoint_age.part(&[&self.shared.config.topics.events]),
+        let age = self.shared.metrics.checkpoint_age.part(&[&self.shared.config.topics.events]);
+        let save = SaveState::new(kept, age);
+        let slot = Slot {
+            epoch,
+            engine,
+            progress,
+            gauges,
+            reader,
+            closing: None,
+            difference: 0,
+            save,
+            unpublished: Vec::new(),
         };
-        let slot =
-            Slot { epoch, engine, progress, gauges, reader, closing: None, difference: 0, save };
         self.slots.insert(partition, slot);
         // What was in its outbox goes out again: nobody knows what became of it.
         self.send_new(partition);
@@ -415,6 +406,10 @@ impl Worker {
     fn send_new(&mut self, partition: i32) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         slot.engine.take_alerts(&mut self.alerts);
+        if self.shared.config.alerts.transactional {
+            slot.unpublished.append(&mut self.alerts);
+            return;
+        }
         let epoch = slot.epoch;
         for alert in self.alerts.drain(..) {
             self.unsent.push_back((partition, epoch, alert));
@@ -498,22 +493,25 @@ impl Worker {
         let every = self.shared.config.detect.checkpoint_interval;
         for (partition, slot) in &mut self.slots {
             let ends = self.stopping || slot.closing.as_ref().is_some_and(|closing| closing.ours);
-            let due = slot.save.soon || slot.save.begun_at.elapsed() >= every;
+            let publishes = slot.publishes();
+            let due = slot.save.soon || publishes || slot.save.begun_at.elapsed() >= every;
             // Before the end once more when nothing is left to do; a failure is not tried again.
             let last = ends && slot.engine.undelivered() == 0 && !slot.save.failed;
             if slot.save.under_way || !(due || last) || (slot.is_saved() && !slot.save.soon) {
                 continue;
             }
-            slot.save.begun = slot.now();
-            slot.save.begun_at = Instant::now();
-            slot.save.under_way = true;
-            slot.save.soon = false;
+            // Between two regular ones, a checkpoint that alerts ask for holds changes only.
+            let walks = last || slot.save.walked_at.elapsed() >= every;
+            let alerts = slot.unpublished.clone();
+            let saved = slot.engine.save_with(SaveOptions { walks, publishes: !alerts.is_empty() });
+            slot.save.begin(slot.now(), alerts.len(), walks);
             self.store.ask(Ask::Save {
                 partition: *partition,
                 epoch: slot.epoch,
                 covered: slot.save.begun.0,
                 revision: slot.engine.rules().revision.clone(),
-                saved: slot.engine.save(),
+                saved,
+                alerts,
                 reply: self.stored_back.clone(),
             });
         }
@@ -525,9 +523,13 @@ impl Worker {
             let Some(slot) = slot else { continue };
             slot.save.under_way = false;
             slot.save.failed = !kept;
+            let publishing = std::mem::take(&mut slot.save.publishing);
             if kept {
                 slot.save.kept = slot.save.begun;
                 slot.save.kept_at = Instant::now();
+                for alert in slot.unpublished.drain(..publishing) {
+                    slot.engine.delivered(alert.message);
+                }
             } else {
                 slot.engine.save_all_next();
             }

@@ -34,10 +34,18 @@ pub(crate) struct Broker {
 impl Broker {
     /// Formats a new log directory and starts a broker on it; returns once it answers.
     pub(super) fn start() -> Result<Self, String> {
+        Self::behind(|_, broker| broker)
+    }
+
+    /// The same, advertising the port of a proxy that `proxy` starts, given a free port and that of
+    /// the broker.
+    pub(super) fn behind(proxy: impl FnOnce(u16, u16) -> u16) -> Result<Self, String> {
         let class_path = jars::class_path()?;
         let folder = new_folder().map_err(|error| format!("no folder for the broker: {error}"))?;
-        let (port, controller) = (free_port(), free_port());
-        fs::write(folder.join("server.properties"), properties(&folder, port, controller))
+        let (listens, controller) = (free_port(), free_port());
+        let port = proxy(free_port(), listens);
+        let text = properties(&folder, (listens, port), controller);
+        fs::write(folder.join("server.properties"), text)
             .map_err(|error| format!("server.properties: {error}"))?;
         let mut broker = Self { process: None, folder, class_path, port };
         let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"];
@@ -145,13 +153,13 @@ fn new_folder() -> std::io::Result<PathBuf> {
 }
 
 /// One node that is broker and controller; internal topics small; nothing waits without need.
-fn properties(folder: &Path, port: u16, controller: u16) -> String {
+fn properties(folder: &Path, (listens, port): (u16, u16), controller: u16) -> String {
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{listens},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={data}

@@ -34,6 +34,18 @@ pub(crate) fn private() -> Option<Broker> {
     available(Broker::start())
 }
 
+/// The same behind a proxy: `proxy` gets the port to listen on and that of the broker, and starts
+/// it.
+///
+/// # Panics
+/// There is none and the environment demands one.
+pub(crate) fn behind(proxy: impl FnOnce(u16, u16)) -> Option<Broker> {
+    available(Broker::behind(|port, broker| {
+        proxy(port, broker);
+        port
+    }))
+}
+
 fn available<T>(broker: Result<T, impl Display>) -> Option<T> {
     match broker {
         Ok(broker) => Some(broker),
