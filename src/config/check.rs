@@ -249,6 +249,12 @@ fn detect(raw: RawDetect, check: &mut Check<'_>) -> DetectConfig {
             (1, 3600),
         ),
         threads: raw.threads.unwrap_or(0) as usize,
+        queue_bytes: check.size(
+            &place!["detect", "queue_bytes"],
+            raw.queue_bytes,
+            32 * MIB,
+            (MIB, 1024 * MIB),
+        ),
     }
 }
 

@@ -182,6 +182,8 @@ pub struct DetectConfig {
     pub checkpoint_interval: Duration,
     /// Worker threads; 0 means one a core.
     pub threads: usize,
+    /// Bytes of messages that wait for one worker before its partitions are paused.
+    pub queue_bytes: u64,
 }
 
 /// `alerts:`.

@@ -180,12 +180,15 @@ pub(super) struct RawDetect {
     /// How far an event time may lie after broker time before it is clamped.
     #[schemars(extend("default" = "5m"))]
     pub(super) allowed_skew: Option<Text<Duration>>,
-    /// Time between checkpoints. Without effect until there are checkpoints.
+    /// Time between checkpoints.
     #[schemars(extend("default" = "10s"))]
     pub(super) checkpoint_interval: Option<Text<Duration>>,
     /// Worker threads; 0 means one a core.
     #[schemars(range(min = 0, max = 1024), extend("default" = 0))]
     pub(super) threads: Option<u32>,
+    /// How many bytes of messages wait for one worker before its partitions are paused.
+    #[schemars(extend("default" = "32MiB"))]
+    pub(super) queue_bytes: Option<Text<Bytes>>,
 }
 
 /// `alerts:`

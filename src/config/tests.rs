@@ -190,7 +190,8 @@ fn bounds_hold_at_the_bound() {
     for good in [
         "detect: {memory_limit: 64MiB, allowed_skew: 24h, checkpoint_interval: 1h, threads: 1024}",
         "detect: {memory_limit: 1TiB, allowed_skew: 0s, checkpoint_interval: 1s}",
-        "detect: {memory_limit: 67108864}",
+        "detect: {memory_limit: 67108864, queue_bytes: 1MiB}",
+        "detect: {queue_bytes: 1GiB}",
         "shutdown: {drain_timeout: 44999ms}",
         "ingest: {max_drift: 30d, hold_bytes: 1GiB}",
         "dead_letter: {max_bytes: 1KiB, bytes_per_second: 1GiB}",
@@ -201,6 +202,8 @@ fn bounds_hold_at_the_bound() {
     }
     for bad in [
         "detect: {memory_limit: 67108863}",
+        "detect: {queue_bytes: 1048575}",
+        "detect: {queue_bytes: 1073741825}",
         "detect: {allowed_skew: 86400001ms}",
         "detect: {checkpoint_interval: 999ms}",
         "shutdown: {drain_timeout: 45s}",

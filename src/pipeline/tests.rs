@@ -78,6 +78,7 @@ fn config(broker: &Embedded) -> Config {
             allowed_skew: Duration::from_mins(5),
             checkpoint_interval: Duration::from_secs(10),
             threads: 2,
+            queue_bytes: 32 << 20,
         },
         alerts: AlertsConfig { transactional: false },
         dead_letter: DeadLetterConfig { bytes_per_second: 1 << 20, max_bytes: 1024 },

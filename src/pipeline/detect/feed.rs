@@ -16,8 +16,6 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 /// Jobs in a ring.
 pub const RING_JOBS: usize = 512;
-/// Bytes of messages in a ring before its worker counts as full.
-pub const RING_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A job that knows how much memory it holds.
 pub trait Weigh {
@@ -31,6 +29,7 @@ pub struct Feed<J> {
     /// Jobs that did not fit, in order. Short, because the partitions are paused then.
     stash: VecDeque<J>,
     bytes: Arc<AtomicU64>,
+    bytes_max: u64,
     wake: Option<Thread>,
     paused: bool,
 }
@@ -41,15 +40,16 @@ pub struct Inbox<J> {
     bytes: Arc<AtomicU64>,
 }
 
-/// Both ends of a new ring.
+/// Both ends of a new ring, whose worker counts as full beyond `bytes_max` bytes of messages.
 #[must_use]
-pub fn ring<J: Weigh>() -> (Feed<J>, Inbox<J>) {
+pub fn ring<J: Weigh>(bytes_max: u64) -> (Feed<J>, Inbox<J>) {
     let (producer, consumer) = RingBuffer::new(RING_JOBS);
     let bytes = Arc::new(AtomicU64::new(0));
     let feed = Feed {
         ring: producer,
         stash: VecDeque::new(),
         bytes: Arc::clone(&bytes),
+        bytes_max,
         wake: None,
         paused: false,
     };
@@ -99,11 +99,11 @@ impl<J: Weigh> Feed<J> {
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
         let jobs = RING_JOBS - self.ring.slots();
-        if !self.paused && (!self.stash.is_empty() || bytes > RING_BYTES || jobs == RING_JOBS) {
+        if !self.paused && (!self.stash.is_empty() || bytes > self.bytes_max || jobs == RING_JOBS) {
             self.paused = true;
             return Pressure::Pause;
         }
-        let half = bytes <= RING_BYTES / 2 && jobs <= RING_JOBS / 2;
+        let half = bytes <= self.bytes_max / 2 && jobs <= RING_JOBS / 2;
         if self.paused && self.stash.is_empty() && half {
             self.paused = false;
             return Pressure::Resume;
@@ -122,7 +122,7 @@ impl<J: Weigh> Feed<J> {
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
     pub fn fill(&self) -> f64 {
         let jobs = (RING_JOBS - self.ring.slots()) as f64 / RING_JOBS as f64;
-        jobs.max(self.bytes.load(Ordering::Relaxed) as f64 / RING_BYTES as f64)
+        jobs.max(self.bytes.load(Ordering::Relaxed) as f64 / self.bytes_max as f64)
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_pauses_once_and_resumes_at_half_without_losing_order() {
-        let (mut feed, mut inbox) = ring();
+        let (mut feed, mut inbox) = ring(u64::MAX);
         for number in 0..=RING_JOBS as u64 {
             feed.push(Job(number));
         }
@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn bytes_alone_can_fill_a_ring() {
-        let (mut feed, mut inbox) = ring();
-        feed.push(Job(RING_BYTES));
+        let (mut feed, mut inbox) = ring(1000);
+        feed.push(Job(1000));
         assert_eq!(feed.pressure(), Pressure::Steady, "at the bound is not over it");
         feed.push(Job(1));
         assert_eq!(feed.pressure(), Pressure::Pause);

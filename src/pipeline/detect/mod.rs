@@ -444,7 +444,7 @@ fn hand(
     seen: &Arc<Seen>,
     store: &Store,
 ) -> anyhow::Result<Hand> {
-    let (mut feed, inbox) = ring();
+    let (mut feed, inbox) = ring(shared.config.detect.queue_bytes);
     let keyed = keyed.map(|(input, id)| Keyed::new(shared, input, id, Arc::clone(seen)));
     let keyed = keyed.transpose()?;
     let worker = Worker::new(Arc::clone(shared), inbox, keyed, store.clone());
