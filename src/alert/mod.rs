@@ -42,6 +42,41 @@ pub struct Alert {
     pub last_seen: EventTime,
 }
 
+impl Alert {
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.subject {
+                Subject::Rule(finding) => finding.bytes(),
+                Subject::System(finding) => finding.bytes(),
+            }
+    }
+}
+
+impl RuleFinding {
+    fn bytes(&self) -> usize {
+        let Evidence { objects, client_addresses, query_ids, .. } = &self.evidence;
+        let texts = [&self.rule, &self.title, &self.revision, &self.key];
+        let ids = [&self.actor, &self.evidence.first_event_id, &self.evidence.last_event_id];
+        let text = |text: &String| size_of::<String>() + text.len();
+        size_of::<Self>()
+            + texts.into_iter().map(String::len).sum::<usize>()
+            + ids.into_iter().flatten().map(String::len).sum::<usize>()
+            + self.windows.len() * size_of::<WindowReading>()
+            + objects.iter().map(|(name, _)| 8 + text(name)).sum::<usize>()
+            + client_addresses.iter().chain(query_ids).map(text).sum::<usize>()
+    }
+}
+
+impl SystemFinding {
+    fn bytes(&self) -> usize {
+        let details = self.details.iter();
+        let details = details.map(|(_, text)| size_of::<(Cow<'_, str>, String)>() + text.len());
+        self.scope.len() + self.message.len() + details.sum::<usize>()
+    }
+}
+
 /// A rule's finding or a word about exfilwatch itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Subject {

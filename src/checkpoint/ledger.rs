@@ -28,8 +28,21 @@ pub struct Ledger {
     idle: Vec<u64>,
     /// The next checkpoint must hold every value.
     needs_all: bool,
+    /// The last one that is known to be kept.
+    last: Option<Manifest>,
     /// Of an attempt whose fate is not known.
     doubt: Option<Manifest>,
+}
+
+/// What became of an attempt whose fate was not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was committed after all, and with it the alerts in its transaction (D4).
+    Kept,
+    /// Nothing of it is there.
+    Lost,
+    /// Somebody else has written meanwhile, so what we count is not what is kept.
+    Superseded,
 }
 
 /// A checkpoint on its way: [`Self::records`] go out first, then what [`Self::seal`] makes of
@@ -93,6 +106,7 @@ impl Ledger {
             next_number: next,
             idle: Vec::new(),
             needs_all: false,
+            last: None,
             doubt: None,
         }
     }
@@ -108,6 +122,7 @@ impl Ledger {
             next_number: manifest.number + 1,
             idle: manifest.idle.clone(),
             needs_all: false,
+            last: Some(manifest.clone()),
             doubt: None,
         }
     }
@@ -183,12 +198,13 @@ impl Ledger {
     pub fn commit(&mut self, draft: Draft) {
         let manifest = draft.manifest;
         // The manifest before this one may still name them: they go with the next checkpoint.
-        self.idle = manifest.idle;
-        self.chunks = manifest.chunks;
+        self.idle.clone_from(&manifest.idle);
+        self.chunks.clone_from(&manifest.chunks);
         self.walk_from = manifest.walk_from;
         self.next_chunk = manifest.next_chunk;
         self.next_number = manifest.number + 1;
         self.needs_all = false;
+        self.last = Some(manifest);
         self.doubt = None;
     }
 
@@ -213,12 +229,23 @@ impl Ledger {
         self.doubt.is_some()
     }
 
-    /// Whether the failed attempt was committed after all, and with it the alerts in its
-    /// transaction (D4). `newest` is the newest manifest, read after a claim, when nothing under
-    /// way can appear or vanish any more. Its offsets tell it from that of any other attempt.
-    pub fn resolve(&mut self, newest: Option<&Manifest>) -> bool {
-        let doubt = self.doubt.take();
-        doubt.is_some() && doubt.as_ref() == newest
+    /// The fate of the failed attempt. `newest` is the newest manifest, read after a claim, when
+    /// nothing under way can appear or vanish any more. Its offsets tell it from that of any other
+    /// attempt.
+    pub fn resolve(&mut self, newest: Option<&Manifest>) -> Fate {
+        if newest == self.last.as_ref() {
+            self.doubt = None;
+            return Fate::Lost;
+        }
+        // Whoever was superseded stays in doubt, so that it never writes again.
+        let Some(kept) = self.doubt.take_if(|doubt| Some(&*doubt) == newest) else {
+            return Fate::Superseded;
+        };
+        // Its number is in use. What only the manifest before it names stays for one more round:
+        // nobody has seen the end of its transaction.
+        self.next_number = kept.number + 1;
+        self.last = Some(kept);
+        Fate::Kept
     }
 }
 

@@ -10,17 +10,23 @@
 //! is neither written over nor deleted, so when the newest cannot be used the one before it can.
 //! Pure: records in, records out. Never here: Kafka, a clock.
 
+mod custody;
 mod envelope;
 mod ledger;
 mod manifest;
 mod rebuild;
+mod resume;
+mod tenure;
 #[cfg(test)]
 mod tests;
 
+pub use custody::{Attempt, Custody, NotWhole, Superseded};
 pub use envelope::{Kind, VERSION, open, seal};
-pub use ledger::{Draft, Ledger, Record};
+pub use ledger::{Draft, Fate, Ledger, Record};
 pub use manifest::{Manifest, Named, Origin};
 pub use rebuild::rebuild;
+pub use resume::{Log, Loss, resume};
+pub use tenure::{Request, Tenure, TenureOptions};
 
 /// Why a record or a checkpoint cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

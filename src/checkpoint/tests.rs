@@ -35,6 +35,12 @@ impl State {
         i64::try_from(self.records.len()).unwrap() - 1
     }
 
+    /// A record that no reader sees has an offset too.
+    fn skip(&mut self) -> i64 {
+        self.records.push((String::new(), None));
+        i64::try_from(self.records.len()).unwrap() - 1
+    }
+
     /// What compaction would leave.
     fn compact(&mut self) {
         let mut newest = BTreeMap::new();
@@ -54,14 +60,14 @@ impl State {
 
     /// Newest first.
     fn manifests(&self) -> Vec<Result<Manifest, Unusable>> {
-        self.manifests_of(&origin())
+        self.manifests_of(&origin()).collect()
     }
 
-    fn manifests_of(&self, origin: &Origin) -> Vec<Result<Manifest, Unusable>> {
+    fn manifests_of(&self, origin: &Origin) -> impl Iterator<Item = Result<Manifest, Unusable>> {
         let records = self.records.iter().rev();
         let manifests = records.filter(|(key, _)| key.contains("manifest"));
         let values = manifests.filter_map(|(_, value)| value.as_deref());
-        values.map(|value| Manifest::read(value, origin)).collect()
+        values.map(|value| Manifest::read(value, origin))
     }
 
     fn rebuild(&self, manifest: &Manifest) -> Result<Engine, Unusable> {

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt::Display, path::Path, time::Duration};
 
 use super::doc::{Doc, Report, place};
 use super::raw::{
-    RawCatalogEntry, RawConfig, RawCreateTopics, RawDeadLetter, RawDetect, RawIdentity, RawIngest,
-    RawInput, RawTopics,
+    RawAlerts, RawCatalogEntry, RawConfig, RawCreateTopics, RawDeadLetter, RawDetect, RawIdentity,
+    RawIngest, RawInput, RawTopics,
 };
 use super::values::{Bytes, Glob, List, Name, Role, Text, TopicName, show_size, show_span};
 use super::{
@@ -104,6 +104,7 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
     let inputs = inputs(raw.inputs.unwrap_or_default(), &topics, &mut check);
     let ingest = ingest(raw.ingest.unwrap_or_default(), &mut check);
     let detect = detect(raw.detect.unwrap_or_default(), &mut check);
+    let alerts = alerts(raw.alerts.unwrap_or_default(), &mut check);
     let dead_letter = dead_letter(raw.dead_letter.unwrap_or_default(), &mut check);
     let shutdown =
         shutdown(raw.shutdown.unwrap_or_default().drain_timeout, &kafka.properties, &mut check);
@@ -124,9 +125,7 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
         inputs,
         ingest,
         detect,
-        alerts: AlertsConfig {
-            transactional: raw.alerts.unwrap_or_default().transactional.unwrap_or(false),
-        },
+        alerts,
         dead_letter,
         http: HttpConfig {
             listen: raw
@@ -223,6 +222,18 @@ fn ingest(raw: RawIngest, check: &mut Check<'_>) -> IngestConfig {
             &place!["ingest", "hold_bytes"],
             raw.hold_bytes,
             4 * MIB,
+            (MIB, 1024 * MIB),
+        ),
+    }
+}
+
+fn alerts(raw: RawAlerts, check: &mut Check<'_>) -> AlertsConfig {
+    AlertsConfig {
+        transactional: raw.transactional.unwrap_or(false),
+        queue_bytes: check.size(
+            &place!["alerts", "queue_bytes"],
+            raw.queue_bytes,
+            16 * MIB,
             (MIB, 1024 * MIB),
         ),
     }

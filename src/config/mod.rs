@@ -191,6 +191,8 @@ pub struct DetectConfig {
 pub struct AlertsConfig {
     /// Exactly once to `read_committed` readers.
     pub transactional: bool,
+    /// Bytes of undelivered alerts of one worker beyond which it takes no more messages.
+    pub queue_bytes: u64,
 }
 
 /// `dead_letter:`.

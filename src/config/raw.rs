@@ -199,6 +199,10 @@ pub(super) struct RawAlerts {
     /// that covers them are one transaction. Else at least once, with the same `ce_id`.
     #[schemars(extend("default" = false))]
     pub(super) transactional: Option<bool>,
+    /// About how many bytes of undelivered alerts one worker holds before it takes no more
+    /// messages.
+    #[schemars(extend("default" = "16MiB"))]
+    pub(super) queue_bytes: Option<Text<Bytes>>,
 }
 
 /// `dead_letter:`

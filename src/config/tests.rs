@@ -192,6 +192,8 @@ fn bounds_hold_at_the_bound() {
         "detect: {memory_limit: 1TiB, allowed_skew: 0s, checkpoint_interval: 1s}",
         "detect: {memory_limit: 67108864, queue_bytes: 1MiB}",
         "detect: {queue_bytes: 1GiB}",
+        "alerts: {queue_bytes: 1MiB}",
+        "alerts: {queue_bytes: 1GiB}",
         "shutdown: {drain_timeout: 44999ms}",
         "ingest: {max_drift: 30d, hold_bytes: 1GiB}",
         "dead_letter: {max_bytes: 1KiB, bytes_per_second: 1GiB}",
@@ -203,6 +205,8 @@ fn bounds_hold_at_the_bound() {
     for bad in [
         "detect: {memory_limit: 67108863}",
         "detect: {queue_bytes: 1048575}",
+        "alerts: {queue_bytes: 1048575}",
+        "alerts: {queue_bytes: 1073741825}",
         "detect: {queue_bytes: 1073741825}",
         "detect: {allowed_skew: 86400001ms}",
         "detect: {checkpoint_interval: 999ms}",

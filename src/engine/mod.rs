@@ -227,6 +227,12 @@ impl Engine {
         self.outbox.len()
     }
 
+    /// About how much memory they take.
+    #[must_use]
+    pub const fn undelivered_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
     /// Ceiling of this engine's tables from now on, in bytes.
     pub fn set_memory_limit(&mut self, bytes: u64) {
         self.options.memory_limit = bytes;

@@ -9,10 +9,13 @@ pub(super) struct Outbox {
     alerts: VecDeque<Arc<Alert>>,
     /// How many of the last were not taken yet.
     fresh: usize,
+    /// About how much memory they take.
+    bytes: usize,
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, alert: Alert) {
+        self.bytes += alert.bytes();
         self.alerts.push_back(Arc::new(alert));
         self.fresh += 1;
     }
@@ -27,13 +30,15 @@ impl Outbox {
     pub(super) fn delivered(&mut self, message: MessageId) {
         let taken = self.taken();
         if let Some(at) = self.alerts.range(..taken).position(|alert| alert.message == message) {
-            self.alerts.remove(at);
+            let gone = self.alerts.remove(at);
+            self.bytes -= gone.map_or(0, |alert| alert.bytes());
         }
     }
 
     /// Puts back what was saved; all of it is taken again, since nobody knows its fate.
     pub(super) fn restore(&mut self, alerts: Vec<Arc<Alert>>) {
         self.fresh = alerts.len();
+        self.bytes = alerts.iter().map(|alert| alert.bytes()).sum();
         self.alerts = alerts.into();
     }
 
@@ -49,5 +54,9 @@ impl Outbox {
 
     pub(super) fn len(&self) -> usize {
         self.alerts.len()
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 }

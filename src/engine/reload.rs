@@ -33,22 +33,26 @@ impl Engine {
         let old = self.rules.clone();
         let mut kept = Vec::new();
         for (key, mut episode) in self.episodes.take_all() {
-            match moved(&old, &rules, key, &mut episode) {
-                Some(rule) => kept.push(((rule, key.1), episode)),
+            match moved(&old, &rules, key, &episode) {
+                Some((rule, crossed)) => kept.push(((rule, key.1), episode, crossed)),
                 None => self.close(key, &mut episode, Reason::RuleRemoved, broker_time),
             }
         }
         self.rules = rules;
         self.adopt_meters(&old);
         self.contexts.forget();
-        for (key, mut episode) in kept {
+        for (key, mut episode, crossed) in kept {
             let number = self.rules.rules[key.0].meter;
             let (meter, state) = (&self.rules.meters[number], &mut self.meters[number]);
-            for crossed in &mut episode.crossed {
+            // Where the level stays, so does the time at which its count falls back to it.
+            let until = |crossed: Crossed, stays: bool| {
                 let limit = meter.limits[crossed.limit];
-                crossed.until =
-                    state.above_until(key.1, limit.window, limit.above).unwrap_or(crossed.until);
-            }
+                let until = state.above_until(key.1, limit.window, limit.above);
+                until.filter(|_| !stays).unwrap_or(crossed.until)
+            };
+            let moved = crossed.into_iter();
+            episode.crossed =
+                moved.map(|(it, stays)| Crossed { until: until(it, stays), ..it }).collect();
             episode.due = due(&episode, meter);
             state.pin(key.1);
             self.episodes.put(key, episode);
@@ -82,20 +86,21 @@ impl Engine {
     }
 }
 
-/// The new number of an episode's rule, its crossed limits renumbered; `None` if it must close.
+/// The new number of an episode's rule and its crossed limits renumbered, each with whether its
+/// level stays; `None` if it must close.
 fn moved(
     old: &RuleSet,
     new: &RuleSet,
     (rule, _): EpisodeKey,
-    episode: &mut Episode,
-) -> Option<usize> {
+    episode: &Episode,
+) -> Option<(usize, SmallVec<[(Crossed, bool); 4]>)> {
     let was: &Rule = &old.rules[rule];
     let number = new.rules.iter().position(|now| now.id == was.id)?;
     let (before, after) = (&old.meters[was.meter], &new.meters[new.rules[number].meter]);
     if before.identity != after.identity {
         return None;
     }
-    let mut crossed: SmallVec<[Crossed; 4]> = episode
+    let mut crossed: SmallVec<[(Crossed, bool); 4]> = episode
         .crossed
         .iter()
         .filter_map(|crossed| {
@@ -106,15 +111,13 @@ fn moved(
                 after.limits.iter().position(|now| of_window(&now) && wanted(now))
             };
             // A limit whose level was changed is still the limit of that window.
-            let same = place(&|now| now.above == limit.above).or_else(|| place(&|_| true))?;
-            Some(Crossed { limit: same, ..*crossed })
+            let same = place(&|now| now.above == limit.above);
+            let limit = same.or_else(|| place(&|_| true))?;
+            Some((Crossed { limit, ..*crossed }, same.is_some()))
         })
         .collect();
-    crossed.sort_unstable_by_key(|crossed| (crossed.limit, Reverse(crossed.until)));
-    crossed.dedup_by_key(|crossed| crossed.limit);
-    if crossed.is_empty() {
-        return None;
-    }
-    episode.crossed = crossed;
-    Some(number)
+    // Of several on one limit, the one that was there.
+    crossed.sort_unstable_by_key(|(it, stays)| (it.limit, Reverse((*stays, it.until))));
+    crossed.dedup_by_key(|(crossed, _)| crossed.limit);
+    (!crossed.is_empty()).then_some((number, crossed))
 }

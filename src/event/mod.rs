@@ -24,6 +24,7 @@ pub mod trino;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
+#[cfg(feature = "service")]
 mod tests;
 
 use std::borrow::Cow;

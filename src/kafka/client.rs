@@ -27,7 +27,7 @@ const FETCH_QUEUE_KIB: &str = "65536";
 const SEND_QUEUE_KIB: &str = "65536";
 /// librdkafka's default of 1000 ms stalls a queue that was full for a moment.
 const FETCH_BACKOFF_MS: &str = "5";
-/// How often a consumer reports its lag.
+/// How often a client reports lag and fill.
 const STATISTICS_MS: &str = "1000";
 
 const GAPLESS: &str = "enable.gapless.guarantee";
@@ -87,8 +87,28 @@ pub fn producer(config: &KafkaConfig, client: &str, gapless: bool) -> ClientConf
     }
     settings.set("acks", "all");
     settings.set("message.timeout.ms", "0");
+    settings.set("statistics.interval.ms", STATISTICS_MS);
     settings.set("message.max.bytes", (MESSAGE_BYTES_MAX + 64 * 1024).to_string());
     settings
+}
+
+/// How full what a consumer has fetched and nobody has polled is.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+pub fn fetch_fill(config: &KafkaConfig, statistics: &Statistics) -> f64 {
+    let given = config.properties.get("queued.max.messages.kbytes").map(String::as_str);
+    // librdkafka refuses what is no number.
+    let kib: u64 = given.unwrap_or(FETCH_QUEUE_KIB).parse().unwrap_or(u64::MAX);
+    let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+    let bytes: u64 = partitions.map(|partition| partition.fetchq_size).sum();
+    bytes as f64 / (kib.max(1) as f64 * 1024.0)
+}
+
+/// How full the queue of a producer is.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+pub fn send_fill(statistics: &Statistics) -> f64 {
+    statistics.msg_size as f64 / statistics.msg_size_max.max(1) as f64
 }
 
 /// Puts every setting of `over` on top of `under`.

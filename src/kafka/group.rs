@@ -37,6 +37,15 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A partition of a topic.
 pub type TopicPartition = (String, i32);
 
+/// An offset that the group has committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Next offset.
+    pub offset: i64,
+    /// What was written beside it; empty where nothing was.
+    pub note: String,
+}
+
 /// What the group wants of this member. Answer each with `assign` or `release`, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rebalance {
@@ -148,6 +157,12 @@ impl Member {
         Ok(())
     }
 
+    /// Whether single partitions can be let go and taken on, the others staying.
+    #[must_use]
+    pub fn is_cooperative(&self) -> bool {
+        matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
+    }
+
     /// Answers `Revoked`.
     pub fn release(&self, partitions: &[TopicPartition]) {
         let list = partitions_list(partitions);
@@ -167,7 +182,7 @@ impl Member {
     pub fn committed(
         &self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<(TopicPartition, Option<i64>)>, Error> {
+    ) -> Result<Vec<(TopicPartition, Option<Committed>)>, Error> {
         let found = self
             .consumer
             .committed_offsets(partitions_list(partitions), CALL_TIMEOUT)
@@ -175,26 +190,33 @@ impl Member {
         let mut committed = Vec::with_capacity(found.count());
         for element in found.elements() {
             element.error().map_err(Error::call("cannot read the group's offsets"))?;
-            let offset = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
+            let found = match element.offset() {
+                Offset::Offset(offset) => {
+                    Some(Committed { offset, note: element.metadata().to_owned() })
+                }
                 _ => None,
             };
-            committed.push(((element.topic().to_owned(), element.partition()), offset));
+            committed.push(((element.topic().to_owned(), element.partition()), found));
         }
         Ok(committed)
     }
 
-    /// Commits `(partition, next offset)`. `wait`: until the coordinator has answered.
+    /// Commits offsets and the notes beside them. `wait`: until the coordinator has answered.
     ///
     /// # Errors
     /// It was refused; nothing is lost, what is not committed is read again.
-    pub fn commit(&self, positions: &[(TopicPartition, i64)], wait: bool) -> Result<(), Error> {
+    pub fn commit(
+        &self,
+        positions: &[(TopicPartition, Committed)],
+        wait: bool,
+    ) -> Result<(), Error> {
         if positions.is_empty() {
             return Ok(());
         }
         let mut list = TopicPartitionList::with_capacity(positions.len());
-        for ((topic, partition), offset) in positions {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+        for ((topic, partition), Committed { offset, note }) in positions {
+            list.add_partition(topic, *partition).set_metadata(note);
+            list.set_partition_offset(topic, *partition, Offset::Offset(*offset))
                 .map_err(Error::call("cannot commit"))?;
         }
         let mode = if wait { CommitMode::Sync } else { CommitMode::Async };

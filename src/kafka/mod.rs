@@ -6,6 +6,7 @@
 pub mod client;
 pub mod embedded;
 pub mod group;
+pub mod newest;
 pub mod online;
 pub mod producer;
 pub mod state;

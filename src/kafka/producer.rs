@@ -115,6 +115,12 @@ impl<T: Send + Sync + 'static> Producer<T> {
         usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
     }
 
+    /// The newest report on its queue, once.
+    #[must_use]
+    pub fn take_statistics(&self) -> Option<Statistics> {
+        self.notes.take_statistics()
+    }
+
     /// Why the producer is beyond use, if it is.
     #[must_use]
     pub fn fatal(&self) -> Option<Error> {

@@ -62,6 +62,7 @@ impl StateWriter {
         let id = format!("{}-{topic}-{partition}", config.transactional_id_prefix);
         let mut settings: ClientConfig = client::producer(config, "state", false);
         settings.set("transactional.id", &id);
+        settings.set("statistics.interval.ms", "0");
         settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
         // A transaction bounds the life of a message; a time-out of 0 is refused with one.
         settings.set("message.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());

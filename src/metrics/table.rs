@@ -205,8 +205,10 @@ metrics! {
         "Messages Kafka refused or lost on the way to events, alerts or dead_letter; each is \
          sent again.";
     queue_fill: MaxVec "exfilwatch_queue_fill_ratio" ["queue"] "ratio"
-        "How full the fullest queue of its kind is: hold (records held back by drift) or ring \
-         (between poll and engine).";
+        "How full the fullest queue of its kind is, by bytes: fetch (librdkafka, before it is \
+         polled; it may pass 1 by a fetch a partition), hold (records held back by drift), send \
+         (rows and dead letters on their way to the broker), ring (between poll and engine) or \
+         outbox (undelivered alerts).";
     account_difference: SumVec "exfilwatch_account_difference_rows" ["role"] "rows"
         "Rows by which the account of what was read and what became of it fails to add up; 0 is \
          healthy.";

@@ -48,7 +48,7 @@ pub fn gap((topic, number): &(String, i32), from: i64, first: i64, end: i64) -> 
     }
 }
 
-/// The topic was made again: offset `from` of the checkpoint is of another topic.
+/// The topic was made again: offset `from`, where reading would go on, is of another topic.
 #[must_use]
 pub fn made_again((topic, number): &(String, i32), from: i64) -> Condition {
     Condition {
@@ -56,10 +56,49 @@ pub fn made_again((topic, number): &(String, i32), from: i64) -> Condition {
         scope: format!("{topic}/{number}@{from}"),
         severity: Severity::High,
         message: format!(
-            "{topic} was deleted and made again since the checkpoint of partition {number}: what \
-             was in it and not yet counted is lost; reading goes on at its beginning"
+            "{topic} was deleted and made again since partition {number} was read up to offset \
+             {from}: what was in it and not yet counted is lost; reading goes on at its beginning"
         ),
         details: vec![("expected_offset", from.to_string())],
+    }
+}
+
+/// Somebody moved the group's offset past records from `from` on, which nobody has read.
+#[must_use]
+pub fn moved((topic, number): &(String, i32), from: i64, to: i64) -> Condition {
+    Condition {
+        kind: SystemKind::DataGap,
+        scope: format!("{topic}/{number}@{to}/moved"),
+        severity: Severity::High,
+        message: format!(
+            "the committed offset of {topic}[{number}] was moved by hand to {to}: records {from} \
+             to {} may never have been read, and are not counted",
+            to - 1
+        ),
+        details: vec![("from_offset", from.to_string()), ("to_offset", to.to_string())],
+    }
+}
+
+/// Whoever read before ended without order while rows went elsewhere: `written` is the last record
+/// past the committed offset `from` whose rows were found, `end` what they cannot have passed.
+#[must_use]
+pub fn rerouted(
+    (topic, number): &(String, i32),
+    from: i64,
+    written: Option<i64>,
+    end: i64,
+) -> Condition {
+    let to = written.filter(|written| *written >= from).unwrap_or(end - 1);
+    Condition {
+        kind: SystemKind::DataGap,
+        scope: format!("{topic}/{number}@{from}/rerouted"),
+        severity: Severity::Medium,
+        message: format!(
+            "records {from} to at most {to} of {topic}[{number}] may be counted twice: ingest was \
+             killed, and `identity` was changed before it started again, so rows that it had \
+             written already are not recognised where they go now"
+        ),
+        details: vec![("from_offset", from.to_string()), ("to_offset", to.to_string())],
     }
 }
 

@@ -80,7 +80,7 @@ fn config(broker: &Embedded) -> Config {
             threads: 2,
             queue_bytes: 32 << 20,
         },
-        alerts: AlertsConfig { transactional: false },
+        alerts: AlertsConfig { transactional: false, queue_bytes: 16 << 20 },
         dead_letter: DeadLetterConfig { bytes_per_second: 1 << 20, max_bytes: 1024 },
         http: HttpConfig { listen: ([127, 0, 0, 1], 0).into() },
         shutdown: ShutdownConfig { drain_timeout: Duration::from_secs(20) },

@@ -89,3 +89,21 @@ fn under_a_raised_level_an_episode_closes_a_window_after_the_change_and_not_late
     assert!(rig.read("bob", HOUR - 1, 1).is_empty());
     assert_eq!(rig.read("bob", HOUR, 1).len(), 1);
 }
+
+#[test]
+fn a_change_that_leaves_a_limit_as_it_is_leaves_the_time_of_its_closing() {
+    let minute = [(MINUTE, 40, High)];
+    let close = |changes: bool| {
+        let mut rig = Rig::new(&[rule("r", &minute)]);
+        rig.read("ann", 0, 41);
+        // More of the key, after its count has fallen back.
+        assert!(rig.read("ann", 100, 5).is_empty());
+        if changes {
+            let more = [rule("r", &minute), rule("other", &[(HOUR, 1000, High)])];
+            rig.engine.reload(rules(&more), rig.broker_time);
+        }
+        (101..300).find(|&at_s| !rig.read("bob", at_s, 0).is_empty())
+    };
+    assert_eq!(close(true), close(false));
+    assert!(close(false).is_some_and(|at_s| at_s < 160), "{:?}", close(false));
+}

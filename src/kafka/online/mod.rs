@@ -6,21 +6,15 @@
 mod positions;
 pub mod sample;
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Duration};
 
-use rdkafka::{
-    Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-};
+use rdkafka::Message as _;
 use serde::Serialize;
 
 pub use self::positions::Position;
 use self::sample::{InputReport, Sampler};
 use super::{
-    Error, client,
+    Error, newest,
     topics::{Cluster, Topics},
 };
 use crate::{
@@ -33,8 +27,6 @@ use crate::{
 
 /// Newest records read of each input, over all its partitions.
 pub const RECORDS: u32 = 100;
-/// How long reading one input may take.
-const READ_FOR: Duration = Duration::from_secs(10);
 /// How long one question to the broker may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -182,50 +174,10 @@ fn read_newest(
     partitions: u32,
     sampler: &mut Sampler<'_>,
 ) -> Result<(), Error> {
-    // Assigning by hand needs a group's name, but joins none.
-    let group = format!("{}-check", config.kafka.group_id);
-    let failed = |cause| Error::Client { client: "check".to_owned(), cause };
-    let mut settings = client::consumer(&config.kafka, "check", &group);
-    settings.set("statistics.interval.ms", "0");
-    let consumer: BaseConsumer = settings.create().map_err(failed)?;
     let each = i64::from(RECORDS.div_ceil(partitions.max(1)));
-    let mut list = TopicPartitionList::new();
-    let mut missing = 0;
-    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-        let (first, end) = consumer
-            .fetch_watermarks(&input.topic, partition, CALL_TIMEOUT)
-            .map_err(Error::call(format!("cannot read {}[{partition}]", input.topic)))?;
-        let start = first.max(end - each);
-        missing += end - start;
-        if start < end {
-            list.add_partition_offset(&input.topic, partition, Offset::Offset(start))
-                .map_err(Error::call("cannot start reading"))?;
-        }
-    }
-    if missing == 0 {
-        return Ok(());
-    }
-    consumer.assign(&list).map_err(Error::call("cannot start reading"))?;
-    let until = Instant::now() + READ_FOR;
-    // Control records of transactions count in offsets and never arrive; a quiet second ends it.
-    let mut quiet_since = Instant::now();
-    let mut any = false;
-    while missing > 0 && Instant::now() < until {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(record)) => {
-                sampler.read(record.key(), record.payload());
-                missing -= 1;
-                any = true;
-                quiet_since = Instant::now();
-            }
-            Some(Err(cause)) => {
-                return Err(Error::call(format!("cannot read `{}`", input.topic))(cause));
-            }
-            None if any && quiet_since.elapsed() > Duration::from_secs(1) => break,
-            None => {}
-        }
-    }
-    Ok(())
+    newest::read(&config.kafka, "check", (&input.topic, partitions), each, |record| {
+        sampler.read(record.key(), record.payload());
+    })
 }
 
 impl fmt::Display for Report {

@@ -11,13 +11,16 @@ pub mod feed;
 mod gauges;
 pub mod keyed;
 mod rebalance;
-mod saving;
 mod store;
 mod worker;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, channel},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -32,7 +35,7 @@ use self::{
     feed::{Feed, Pressure, ring},
     keyed::{Envelope, Keyed, Seen},
     rebalance::Opening,
-    store::Store,
+    store::{Overtaken, Store},
     worker::{Job, Worker},
 };
 use super::{STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage};
@@ -40,7 +43,8 @@ use crate::{
     config::Input,
     kafka::{
         Error,
-        group::{Member, Polled, Rebalance, TopicPartition},
+        client::fetch_fill,
+        group::{Committed, Member, Polled, Rebalance, TopicPartition},
     },
     metrics::{LagMetrics, Part, Role},
     units::EventTime,
@@ -72,7 +76,10 @@ pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
         Some(input) => shared.cluster.inputs.get(&input.topic).copied().unwrap_or_default(),
         None => shared.cluster.events_partitions,
     };
-    let (store, keeper) = Store::start(shared, topic, &topic_id, partitions, member.witness())?;
+    let (sender, overtaken) = channel();
+    let witness = member.witness();
+    let (store, keeper) = Store::start(shared, topic, &topic_id, partitions, witness, sender)?;
+    let store = (store, overtaken);
     let outcome = Detect::new(shared, &member, (topic, &topic_id), keyed, store)?.run();
     // Its clients must be gone before the member leaves, but a stuck broker must not hold us. After
     // a failure workers may still hold it, and nothing is left to be kept.
@@ -95,6 +102,8 @@ struct Hand {
 
 /// One assignment of an events partition.
 struct Assigned {
+    /// Number of the assignment.
+    epoch: u64,
     progress: worker::Progress,
     /// Next offset of the partition when it was assigned: caught up means past it.
     goal: i64,
@@ -119,17 +128,21 @@ struct Detect<'c> {
     hands: Vec<Hand>,
     partitions: BTreeMap<i32, Assigned>,
     store: Store,
+    /// Partitions that must be taken on again.
+    overtaken: Receiver<Overtaken>,
     /// Partitions that were assigned and are being restored.
     opening: Option<Opening>,
     /// Assignments so far; tells one from the next.
     epoch: u64,
-    wanted: Option<Rebalance>,
+    /// What is to be done before anything else that the group wants.
+    wanted: VecDeque<Rebalance>,
     retry_at: Instant,
     /// When positions out of range are looked at again, after a failure.
     mend_at: Option<Instant>,
     round_at: Instant,
     assigned: Part,
     paused: Part,
+    fetch_fill: Part,
     /// The group has answered at least once; a member may well get no partition.
     joined: bool,
     ready: bool,
@@ -142,7 +155,7 @@ impl<'c> Detect<'c> {
         member: &'c Member,
         (topic, topic_id): (&'c str, &'c str),
         keyed: Option<&'c Input>,
-        store: Store,
+        (store, overtaken): (Store, Receiver<Overtaken>),
     ) -> anyhow::Result<Self> {
         let threads = match shared.config.detect.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
@@ -162,14 +175,16 @@ impl<'c> Detect<'c> {
             hands: hands?,
             partitions: BTreeMap::new(),
             store,
+            overtaken,
             opening: None,
             epoch: 0,
-            wanted: None,
+            wanted: VecDeque::new(),
             retry_at: now,
             mend_at: None,
             round_at: now,
             assigned: shared.metrics.partitions_assigned.part(&["detect"]),
             paused: shared.metrics.partitions_paused.part(&["detect", "backpressure"]),
+            fetch_fill: shared.metrics.queue_fill.part(&["fetch"]),
             joined: false,
             ready: false,
             outage: Outage::default(),
@@ -251,6 +266,7 @@ impl<'c> Detect<'c> {
         if let Some(statistics) = self.member.take_statistics() {
             self.shared.note_brokers(Role::Detect, &statistics, &mut self.outage);
             self.publish_lag(&statistics);
+            self.fetch_fill.set(fetch_fill(&self.shared.config.kafka, &statistics));
         }
         self.check_ready();
         if self.round_at.elapsed() < ROUND_EVERY {
@@ -287,8 +303,12 @@ impl<'c> Detect<'c> {
     /// Commits what was applied, for whoever watches the group; nothing starts from it.
     fn commit(&self, partitions: Vec<(TopicPartition, worker::Progress)>) {
         let applied = partitions.into_iter();
-        let applied = applied.map(|(name, progress)| (name, progress.load(Ordering::Acquire)));
-        let applied: Vec<(TopicPartition, i64)> = applied.collect();
+        let at = |progress: &worker::Progress| Committed {
+            offset: progress.load(Ordering::Acquire),
+            note: String::new(),
+        };
+        let applied: Vec<(TopicPartition, Committed)> =
+            applied.map(|(name, progress)| (name, at(&progress))).collect();
         if applied.is_empty() {
             return;
         }

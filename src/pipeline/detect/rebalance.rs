@@ -17,10 +17,11 @@ use tracing::{error, info, warn};
 
 use super::{
     Assigned, Detect, RETRY_AFTER, hand_of,
-    store::{Ask, Found, Opened},
+    store::{Ask, Found, Opened, Overtaken},
     worker::Job,
 };
 use crate::{
+    checkpoint::{Log, Loss, resume},
     engine::{Engine, EngineOptions},
     kafka::{
         Error,
@@ -74,7 +75,8 @@ impl Detect<'_> {
         if self.opening.is_some() {
             return self.go_on_opening();
         }
-        match self.wanted.take().or_else(|| self.member.wanted()) {
+        self.take_on_again();
+        match self.wanted.pop_front().or_else(|| self.member.wanted()) {
             None => return Ok(()),
             Some(Rebalance::Revoked { partitions, lost }) => self.revoke(&partitions, lost),
             Some(Rebalance::Assigned(partitions)) => return self.open(partitions),
@@ -82,6 +84,25 @@ impl Detect<'_> {
         self.shared.metrics.rebalances.with_label_values(&["detect"]).inc();
         self.share_memory();
         Ok(())
+    }
+
+    /// Another member was slow to take a partition on, did so when it was ours already, and wrote a
+    /// checkpoint. What it wrote is exact, so counting goes on from there.
+    fn take_on_again(&mut self) {
+        while let Ok(Overtaken { partition, epoch }) = self.overtaken.try_recv() {
+            if self.partitions.get(&partition).is_some_and(|assigned| assigned.epoch == epoch) {
+                warn!(
+                    partition,
+                    "another member wrote a checkpoint; the partition is taken on again"
+                );
+                let all = || self.partitions.keys().map(|one| self.name(*one)).collect();
+                let one = || vec![self.name(partition)];
+                let partitions = if self.member.is_cooperative() { one() } else { all() };
+                let revoked = Rebalance::Revoked { partitions: partitions.clone(), lost: true };
+                self.wanted.extend([revoked, Rebalance::Assigned(partitions)]);
+                return;
+            }
+        }
     }
 
     /// Has partitions restored. The group waits for the answer, heartbeats going on.
@@ -144,7 +165,7 @@ impl Detect<'_> {
 
     fn open_later(&mut self, partitions: Vec<TopicPartition>, cause: &Error) {
         warn!("assignment waits: {cause}");
-        self.wanted = Some(Rebalance::Assigned(partitions));
+        self.wanted.push_front(Rebalance::Assigned(partitions));
         self.retry_at = Instant::now() + RETRY_AFTER;
     }
 
@@ -156,6 +177,7 @@ impl Detect<'_> {
         }
         for (name, committed) in self.member.committed(partitions)? {
             let bounds = self.member.watermarks(&name)?;
+            let committed = committed.map(|committed| committed.offset);
             starts.push(Start { name, committed, bounds });
         }
         Ok(starts)
@@ -186,30 +208,21 @@ impl Detect<'_> {
     /// Where to read on, and what is lost by it.
     fn begin_at(&self, start: Start, found: Found) -> Begin {
         let Start { name, committed, bounds: (first, end) } = start;
-        let publisher = &self.shared.publisher;
+        let was_read = committed.is_some_and(|offset| offset > 0);
+        let log = Log { topic_id: self.topic_id, first, end, was_read };
+        let restored = found.restored.as_ref();
+        let covered = restored.map_or(first, |restored| restored.covered);
+        let restored = restored.map(|restored| (restored.covered, restored.topic_id.as_str()));
+        let (from, losses) = resume(restored, &found.unusable, log);
         let newest = found.unusable.first();
-        let from = match &found.restored {
-            Some(restored) if restored.topic_id != self.topic_id => {
-                publisher.raise(made_again(&name, restored.covered));
-                first
-            }
-            Some(restored) if (first..=end).contains(&restored.covered) => restored.covered,
-            Some(restored) => {
-                publisher.raise(gap(&name, restored.covered, first, end));
-                first
-            }
-            None => {
-                // At the very first start there is nothing to miss.
-                if newest.is_some() || committed.is_some_and(|offset| offset > 0) {
-                    let why =
-                        newest.map_or_else(|| "there is none".to_owned(), ToString::to_string);
-                    publisher.raise(no_checkpoint(&name, first, &why));
-                }
-                first
-            }
-        };
-        if let (Some(restored), Some(cause)) = (&found.restored, newest) {
-            publisher.raise(older_checkpoint(&name, restored.covered, &cause.to_string()));
+        let why = newest.map_or_else(|| "there is none".to_owned(), ToString::to_string);
+        for loss in losses {
+            self.shared.publisher.raise(match loss {
+                Loss::MadeAgain => made_again(&name, covered),
+                Loss::Gap => gap(&name, covered, first, end),
+                Loss::NoCheckpoint => no_checkpoint(&name, first, &why),
+                Loss::Older => older_checkpoint(&name, covered, &why),
+            });
         }
         let restored = found.restored.map(|restored| restored.engine);
         let (epoch, letters_from) = (found.epoch, committed.unwrap_or(0));
@@ -229,7 +242,8 @@ impl Detect<'_> {
         });
         let lag = self.shared.metrics.lag(Role::Detect, self.topic);
         let (goal, fetched) = (begin.end, begin.from);
-        let assigned = Assigned { progress, goal, fetched, read: None, at_end: None, lag };
+        let epoch = begin.epoch;
+        let assigned = Assigned { epoch, progress, goal, fetched, read: None, at_end: None, lag };
         self.partitions.insert(partition, assigned);
         if self.hands[hand].feed.is_paused() {
             // A paused worker gets no more work because of a rebalance.

@@ -4,7 +4,9 @@
 //! After a failed write nobody knows what the topic holds, and perhaps the partition is another
 //! member's by now. So the next write first asks the group (a commit with our generation), then
 //! claims anew, which decides the fate of what failed, and saves every value (D6). Alerts that went
-//! out with it after all are not sent again (D4). Never here: counting, deciding when to save.
+//! out with it after all are not sent again (D4). Where another member turns out to have written
+//! meanwhile, the poll thread is told to take the partition on again. Never here: counting,
+//! deciding when to save.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +21,10 @@ use std::{
 use tracing::{error, info, warn};
 
 use crate::{
-    alert::{Alert, MessageId, ocsf::Encoded},
-    checkpoint::{Ledger, Manifest, Origin, Unusable, rebuild},
+    alert::ocsf::Encoded,
+    checkpoint::{Custody, Ledger, Manifest, Origin, Request, Unusable, rebuild},
     config::KafkaConfig,
-    engine::{Engine, EngineOptions, Saved},
+    engine::{Engine, EngineOptions},
     kafka::{
         Error,
         group::{TopicPartition, Witness},
@@ -59,16 +61,8 @@ pub(super) enum Ask {
     Save {
         /// Which partition.
         partition: i32,
-        /// Number of the assignment.
-        epoch: u64,
-        /// Everything before this offset is in it.
-        covered: i64,
-        /// Revision of the rules in it.
-        revision: String,
         /// What to keep.
-        saved: Saved,
-        /// To be published in the same transaction (D4).
-        alerts: Vec<Arc<Alert>>,
+        request: Request,
         /// Where the answer goes.
         reply: Sender<Stored>,
     },
@@ -113,6 +107,12 @@ pub(super) struct Stored {
     pub(super) kept: bool,
 }
 
+/// A partition of whose assignment `epoch` another member has written a checkpoint.
+pub(super) struct Overtaken {
+    pub(super) partition: i32,
+    pub(super) epoch: u64,
+}
+
 /// The way to the store.
 #[derive(Clone)]
 pub(super) struct Store(Sender<Ask>);
@@ -125,6 +125,7 @@ impl Store {
         topic_id: &str,
         partitions: u32,
         witness: Witness,
+        overtaken: Sender<Overtaken>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, asked) = channel();
         let origin = Origin {
@@ -138,6 +139,7 @@ impl Store {
             origin,
             topic_id: topic_id.to_owned(),
             witness,
+            overtaken,
             kept: BTreeMap::new(),
         };
         let thread = thread::Builder::new().name("state".to_owned());
@@ -153,15 +155,9 @@ impl Store {
 
 /// One partition of the state topic.
 struct Kept {
-    /// Number of the assignment: what a later or an earlier one asks is not for this.
-    epoch: u64,
     /// None after a failure, until it is claimed anew.
     writer: Option<StateWriter>,
-    ledger: Ledger,
-    /// Alerts of the attempt that the ledger is in doubt about.
-    in_doubt: Vec<MessageId>,
-    /// Alerts of failed attempts that were committed after all; the worker still asks for them.
-    out: Vec<MessageId>,
+    custody: Custody,
 }
 
 struct Keeper {
@@ -169,6 +165,7 @@ struct Keeper {
     origin: Origin,
     topic_id: String,
     witness: Witness,
+    overtaken: Sender<Overtaken>,
     kept: BTreeMap<i32, Kept>,
 }
 
@@ -181,12 +178,13 @@ impl Keeper {
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(Opened { partition: name.1, result });
                 }
-                Ask::Save { partition, epoch, covered, revision, saved, alerts, reply } => {
-                    let kept = self.save((partition, epoch), covered, &revision, saved, &alerts);
+                Ask::Save { partition, request, reply } => {
+                    let epoch = request.epoch;
+                    let kept = self.save(partition, request);
                     let _ = reply.send(Stored { partition, epoch, kept });
                 }
                 Ask::Forget { partition, epoch } => {
-                    self.kept.retain(|one, kept| *one != partition || kept.epoch != epoch);
+                    self.kept.retain(|one, kept| *one != partition || !kept.custody.holds(epoch));
                 }
             }
         }
@@ -209,10 +207,8 @@ impl Keeper {
             Some(manifest) => Ledger::after(manifest, origin),
             None => Ledger::new(origin, next),
         };
-        self.kept.insert(
-            partition,
-            Kept { epoch, writer: Some(writer), ledger, in_doubt: Vec::new(), out: Vec::new() },
-        );
+        let custody = Custody::new(epoch, ledger);
+        self.kept.insert(partition, Kept { writer: Some(writer), custody });
         let restores = &self.shared.metrics.restores;
         let outcome = match (&found.restored, found.unusable.is_empty()) {
             (Some(_), true) => "restored",
@@ -232,36 +228,24 @@ impl Keeper {
     ) -> Result<(Found, Option<Manifest>, u64), Error> {
         let config = &self.shared.config;
         let mut reader = StateReader::open(&config.kafka, &config.topics.state, partition)?;
-        let (first, end) = reader.bounds();
+        let end = reader.bounds().1;
         let mut found = Found::default();
-        let mut back = TAIL_RECORDS;
-        let mut tried_from = end;
-        while tried_from > first {
-            let from = first.max(end.saturating_sub(back));
-            let mut tail = reader.tail(from)?;
-            tail.retain(|record| record.offset < tried_from && record.key.contains("/manifest/"));
-            for record in tail.into_iter().rev() {
-                let Some(value) = record.value else { continue };
-                match self.use_checkpoint(&mut reader, &value, partition, options)? {
-                    Ok((restored, manifest)) => {
-                        found.restored = Some(restored);
-                        return Ok((found, Some(manifest), 0));
-                    }
-                    Err(cause @ Unusable::Repartitioned { .. }) => return Err(refused(&cause)),
-                    Err(cause) => {
-                        warn!(
-                            partition,
-                            offset = record.offset,
-                            "a checkpoint is passed over: {cause}"
-                        );
-                        found.unusable.push(cause);
-                    }
+        let used = newest_first(&mut reader, |reader, offset, value| {
+            match self.use_checkpoint(reader, value, partition, options)? {
+                Ok(used) => Ok(Some(used)),
+                Err(cause @ Unusable::Repartitioned { .. }) => Err(refused(&cause)),
+                Err(cause) => {
+                    warn!(partition, offset, "a checkpoint is passed over: {cause}");
+                    found.unusable.push(cause);
+                    Ok(None)
                 }
             }
-            tried_from = from;
-            back = back.saturating_mul(8);
-        }
-        Ok((found, None, u64::try_from(end).unwrap_or(0)))
+        })?;
+        let Some((restored, manifest)) = used else {
+            return Ok((found, None, u64::try_from(end).unwrap_or(0)));
+        };
+        found.restored = Some(restored);
+        Ok((found, Some(manifest), 0))
     }
 
     /// Outer error: the broker does not answer; inner: the checkpoint cannot be used.
@@ -301,19 +285,13 @@ impl Keeper {
         }))
     }
 
-    fn save(
-        &mut self,
-        (partition, epoch): (i32, u64),
-        covered: i64,
-        revision: &str,
-        saved: Saved,
-        alerts: &[Arc<Alert>],
-    ) -> bool {
-        let done = self.try_save((partition, epoch), covered, revision, saved, alerts);
+    fn save(&mut self, partition: i32, request: Request) -> bool {
+        let (covered, alerts) = (request.covered, request.alerts.clone());
+        let done = self.try_save(partition, request);
         let result = match &done {
             Ok(bytes) => {
                 self.shared.metrics.checkpoint_bytes.inc_by(*bytes);
-                for alert in alerts {
+                for alert in &alerts {
                     self.shared.publisher.note_delivered(alert);
                 }
                 "stored"
@@ -331,73 +309,79 @@ impl Keeper {
         done.is_ok()
     }
 
-    fn try_save(
-        &mut self,
-        (partition, epoch): (i32, u64),
-        covered: i64,
-        revision: &str,
-        saved: Saved,
-        alerts: &[Arc<Alert>],
-    ) -> Result<u64, Error> {
-        let kept = self.kept.get_mut(&partition).filter(|kept| kept.epoch == epoch);
-        let Some(Kept { writer, ledger, in_doubt, out, .. }) = kept else {
-            let reason = format!("partition {partition} was let go");
-            return Err(Error::Fatal { client: "state".to_owned(), reason });
+    fn try_save(&mut self, partition: i32, request: Request) -> Result<u64, Error> {
+        let fatal = |reason: String| Error::Fatal { client: "state".to_owned(), reason };
+        let kept = self.kept.get_mut(&partition);
+        let Some(Kept { writer, custody }) = kept.filter(|it| it.custody.holds(request.epoch))
+        else {
+            return Err(fatal(format!("partition {partition} was let go")));
         };
+        let config = &self.shared.config;
         if writer.is_none() {
             let name = (self.origin.topic.clone(), partition);
-            self.witness.confirm(&name, covered)?;
-            let config = &self.shared.config;
+            self.witness.confirm(&name, request.covered)?;
             *writer = Some(StateWriter::claim(&config.kafka, &config.topics.state, partition)?);
             info!(partition, "the state partition is claimed anew");
         }
-        if ledger.is_in_doubt() {
-            let config = &self.shared.config;
+        if custody.is_in_doubt() {
             let origin = Origin { partition, ..self.origin.clone() };
             let newest = newest(&config.kafka, &config.topics.state, &origin)?;
-            let sent = std::mem::take(in_doubt);
-            if ledger.resolve(newest.as_ref()) {
-                out.extend(sent);
+            if let Err(cause) = custody.resolve(newest.as_ref()) {
+                let epoch = request.epoch;
+                // Only while stopping is nobody there to hear it.
+                let _ = self.overtaken.send(Overtaken { partition, epoch });
+                return Err(fatal(cause.to_string()));
             }
         }
-        if ledger.needs_all() && !saved.is_whole {
-            // The worker learns of it by this answer.
-            return Err(Error::Fatal {
-                client: "state".to_owned(),
-                reason: "an earlier checkpoint may be lost; the next holds everything".to_owned(),
-            });
-        }
-        let mut draft = ledger.draft(saved, covered, &self.topic_id, revision);
-        let bytes = draft.bytes() as u64;
-        let until = Instant::now() + WRITE_FOR;
-        // What went out with an attempt that seemed to have failed is not sent again.
-        let due = alerts.iter().filter(|alert| !out.contains(&alert.message));
-        let sent: Vec<MessageId> = due.clone().map(|alert| alert.message).collect();
-        let encoded: Vec<Encoded> = due.map(|alert| encode(alert)).collect();
-        let topic = &self.shared.config.topics.alerts;
+        let begun = custody.begin(request, &self.topic_id);
+        let mut attempt = begun.map_err(|cause| fatal(cause.to_string()))?;
+        let bytes = attempt.draft.bytes() as u64;
+        let encoded: Vec<Encoded> = attempt.alerts.iter().map(|alert| encode(alert)).collect();
+        let topic = &config.topics.alerts;
         let messages: Vec<_> = encoded.iter().map(|encoded| message(topic, encoded)).collect();
-        let written =
-            writer.as_ref().map_or(Ok(()), |writer| writer.commit(&mut draft, &messages, until));
+        let until = Instant::now() + WRITE_FOR;
+        let written = writer
+            .as_ref()
+            .map_or(Ok(()), |writer| writer.commit(&mut attempt.draft, &messages, until));
         if let Err(cause) = written {
             *writer = None;
-            ledger.fail(&draft);
-            *in_doubt = sent;
+            custody.failed(&attempt);
             return Err(cause);
         }
-        out.clear();
-        ledger.commit(draft);
+        custody.kept(attempt);
         Ok(bytes)
     }
 }
 
-/// The newest manifest. It is the last record of its transaction, so near the end.
+/// The newest manifest that can be read.
 fn newest(config: &KafkaConfig, topic: &str, origin: &Origin) -> Result<Option<Manifest>, Error> {
     let mut reader = StateReader::open(config, topic, origin.partition)?;
-    let end = reader.bounds().1;
-    let tail = reader.tail(end.saturating_sub(TAIL_RECORDS).max(0))?;
-    let values = tail.into_iter().filter(|record| record.key.contains("/manifest/"));
-    let mut manifests = values.filter_map(|record| Manifest::read(&record.value?, origin).ok());
-    Ok(manifests.next_back())
+    newest_first(&mut reader, |_, _, value| Ok(Manifest::read(value, origin).ok()))
+}
+
+/// Shows manifests with their offsets to `wanted`, newest first, until it makes something of one.
+/// They are near the end, but behind a manifest may lie what later transactions lost.
+fn newest_first<T>(
+    reader: &mut StateReader,
+    mut wanted: impl FnMut(&mut StateReader, i64, &[u8]) -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    let (first, end) = reader.bounds();
+    let (mut back, mut seen_from) = (TAIL_RECORDS, end);
+    while seen_from > first {
+        let from = first.max(end.saturating_sub(back));
+        let mut tail = reader.tail(from)?;
+        tail.retain(|record| record.offset < seen_from && record.key.contains("/manifest/"));
+        for record in tail.into_iter().rev() {
+            let Some(value) = record.value else { continue };
+            let made = wanted(reader, record.offset, &value)?;
+            if made.is_some() {
+                return Ok(made);
+            }
+        }
+        seen_from = from;
+        back = back.saturating_mul(8);
+    }
+    Ok(None)
 }
 
 /// A fault of the deployment (exit 78).

@@ -22,14 +22,15 @@ use super::{
     feed::{Inbox, Weigh},
     gauges::Gauges,
     keyed::{Envelope, Keyed, Reader},
-    saving::SaveState,
     store::{Ask, Store, Stored},
 };
 use crate::{
     alert::{Alert, SystemKind},
-    engine::{Engine, EngineOptions, SaveOptions},
+    checkpoint::{Tenure, TenureOptions},
+    engine::{Engine, EngineOptions},
     event::batch::Batch,
     http::Heartbeat,
+    metrics::Part,
     pipeline::{
         Shared, clock,
         ingest::merge::LaneId,
@@ -40,8 +41,6 @@ use crate::{
     units::{EventTime, Partition},
 };
 
-/// Alerts of one worker whose delivery is not known; beyond it, it takes no more messages.
-pub(super) const OUTBOX_MAX: usize = 10_000;
 /// Jobs taken before fates and gauges get their turn.
 const STEP_JOBS: usize = 64;
 /// How long a worker sleeps when there is nothing to do; the poll thread wakes it.
@@ -115,8 +114,8 @@ impl Weigh for Job {
 }
 
 struct Slot {
-    epoch: u64,
-    engine: Engine,
+    tenure: Tenure,
+    /// For the poll thread.
     progress: Progress,
     gauges: Gauges,
     /// Keyed input.
@@ -124,9 +123,8 @@ struct Slot {
     closing: Option<Closing>,
     /// Of the account, as reported last.
     difference: u64,
-    save: SaveState,
-    /// With `alerts.transactional`: alerts that go out with the next checkpoints, oldest first.
-    unpublished: Vec<Arc<Alert>>,
+    /// Since when there is something that is in no checkpoint.
+    age: Part,
 }
 
 struct Closing {
@@ -151,25 +149,21 @@ pub(super) struct Worker {
     retry_at: Instant,
     memory_limit: u64,
     gauges_at: Instant,
+    outbox_fill: Part,
     stopping: bool,
     alerts: Vec<Arc<Alert>>,
 }
 
 impl Slot {
-    /// What a checkpoint of now would hold.
-    fn now(&self) -> (i64, usize) {
-        (self.progress.load(Ordering::Acquire), self.engine.undelivered())
+    /// Everything before `next` is done with.
+    fn advance_to(&mut self, next: i64) {
+        self.tenure.advance_to(next);
+        self.progress.store(next, Ordering::Release);
     }
 
-    /// Alerts want to go out with a checkpoint; after a failure not at once.
-    fn publishes(&self) -> bool {
-        let waits = self.save.failed && self.save.begun_at.elapsed() < RETRY_AFTER;
-        !self.unpublished.is_empty() && !waits
-    }
-
-    /// Nothing has happened since the last checkpoint that was kept.
-    fn is_saved(&self) -> bool {
-        !self.save.under_way && self.now() == self.save.kept
+    /// Delivered and saved as far as it can be.
+    fn is_done(&self) -> bool {
+        self.tenure.engine().undelivered() == 0 && self.tenure.is_saved()
     }
 }
 
@@ -186,6 +180,7 @@ impl Worker {
         let (stored_back, stored) = channel();
         Self {
             memory_limit: shared.config.detect.memory_limit,
+            outbox_fill: shared.metrics.queue_fill.part(&["outbox"]),
             shared,
             inbox,
             fates,
@@ -263,7 +258,9 @@ impl Worker {
             }
             Job::MemoryLimit(bytes) => {
                 self.memory_limit = bytes;
-                self.slots.values_mut().for_each(|slot| slot.engine.set_memory_limit(bytes));
+                for slot in self.slots.values_mut() {
+                    slot.tenure.engine_mut().set_memory_limit(bytes);
+                }
             }
             Job::Stop => self.stopping = true,
         }
@@ -287,20 +284,17 @@ impl Worker {
         let engine = restored.map_or_else(new, |restored| *restored);
         let gauges = Gauges::new(&self.shared.metrics, &engine);
         let reader = self.keyed.as_mut().map(|keyed| keyed.open(partition, epoch, letters_from));
-        let kept = (progress.load(Ordering::Acquire), engine.undelivered());
-        let age = self.shared.metrics.checkpoint_age.part(&[&self.shared.config.topics.events]);
-        let save = SaveState::new(kept, age);
-        let slot = Slot {
+        let config = &self.shared.config;
+        let options = TenureOptions {
             epoch,
-            engine,
-            progress,
-            gauges,
-            reader,
-            closing: None,
-            difference: 0,
-            save,
-            unpublished: Vec::new(),
+            transactional: config.alerts.transactional,
+            every: config.detect.checkpoint_interval,
+            retry_after: RETRY_AFTER,
         };
+        let next = progress.load(Ordering::Acquire);
+        let tenure = Tenure::begin(options, engine, next, Instant::now());
+        let age = self.shared.metrics.checkpoint_age.part(&[&config.topics.events]);
+        let slot = Slot { tenure, progress, gauges, reader, closing: None, difference: 0, age };
         self.slots.insert(partition, slot);
         // What was in its outbox goes out again: nobody knows what became of it.
         self.send_new(partition);
@@ -324,8 +318,8 @@ impl Worker {
                 });
             }
         }
-        if let Some(slot) = self.slots.get(&partition) {
-            slot.progress.store(offset + 1, Ordering::Release);
+        if let Some(slot) = self.slots.get_mut(&partition) {
+            slot.advance_to(offset + 1);
         }
     }
 
@@ -333,14 +327,10 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         // New rules are taken here, between two messages (D7).
         let rules = self.shared.rules.load();
-        if !Arc::ptr_eq(slot.engine.rules(), &rules) {
-            let same = slot.engine.rules().revision == rules.revision;
-            slot.engine.reload(Arc::clone(&rules), broker_time);
-            slot.save.soon |= !same;
-            slot.gauges.reload(&self.shared.metrics, &slot.engine);
+        if slot.tenure.apply(batch, broker_time, &rules) {
+            slot.gauges.reload(&self.shared.metrics, slot.tenure.engine());
         }
-        slot.engine.apply(batch, broker_time);
-        slot.gauges.applied(batch, &slot.engine, clock::now());
+        slot.gauges.applied(batch, slot.tenure.engine(), clock::now());
         self.send_new(partition);
     }
 
@@ -386,9 +376,9 @@ impl Worker {
     /// Offsets of a keyed input count as done once their dead letters are acknowledged.
     fn serve_keyed(&mut self) {
         let Some(safe) = self.keyed.as_mut().and_then(Keyed::serve) else { return };
-        for slot in self.slots.values() {
-            if let Some(offset) = safe.get(&LaneId(slot.epoch)) {
-                slot.progress.store(*offset, Ordering::Release);
+        for slot in self.slots.values_mut() {
+            if let Some(offset) = safe.get(&LaneId(slot.tenure.epoch())) {
+                slot.advance_to(*offset);
             }
         }
     }
@@ -405,12 +395,8 @@ impl Worker {
     /// Sends what an engine has decided since the last call.
     fn send_new(&mut self, partition: i32) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
-        slot.engine.take_alerts(&mut self.alerts);
-        if self.shared.config.alerts.transactional {
-            slot.unpublished.append(&mut self.alerts);
-            return;
-        }
-        let epoch = slot.epoch;
+        slot.tenure.take_alerts(&mut self.alerts);
+        let epoch = slot.tenure.epoch();
         for alert in self.alerts.drain(..) {
             self.unsent.push_back((partition, epoch, alert));
         }
@@ -439,13 +425,7 @@ impl Worker {
         while let Ok(fate) = self.fates.try_recv() {
             any = true;
             let Some(slot) = self.slots.get_mut(&fate.partition) else { continue };
-            // A fate from before a revocation belongs to an engine that is gone.
-            if slot.epoch != fate.epoch {
-                continue;
-            }
-            if fate.delivered {
-                slot.engine.delivered(fate.alert.message);
-            } else {
+            if slot.tenure.settle(fate.epoch, fate.alert.message, fate.delivered) {
                 self.unsent.push_back((fate.partition, fate.epoch, fate.alert));
                 self.retry_at = Instant::now() + RETRY_AFTER;
             }
@@ -455,11 +435,16 @@ impl Worker {
 
     /// What was decided or refused is not accepted: nothing more is taken until it is.
     fn is_blocked(&self) -> bool {
-        self.undelivered() > OUTBOX_MAX || self.keyed.as_ref().is_some_and(Keyed::is_blocked)
+        self.outbox_bytes() > self.shared.config.alerts.queue_bytes
+            || self.keyed.as_ref().is_some_and(Keyed::is_blocked)
+    }
+
+    fn outbox_bytes(&self) -> u64 {
+        self.slots.values().map(|slot| slot.tenure.engine().undelivered_bytes() as u64).sum()
     }
 
     fn undelivered(&self) -> usize {
-        self.slots.values().map(|slot| slot.engine.undelivered()).sum()
+        self.slots.values().map(|slot| slot.tenure.engine().undelivered()).sum()
     }
 
     /// Forgets revoked partitions whose alerts are delivered, or whose time is up. What is left
@@ -468,85 +453,57 @@ impl Worker {
         let now = Instant::now();
         self.slots.retain(|partition, slot| {
             let Some(closing) = &slot.closing else { return true };
-            let left = slot.engine.undelivered();
-            let waits = left > 0 || !slot.is_saved();
-            if closing.ours && waits && now < closing.deadline {
+            let left = slot.tenure.engine().undelivered();
+            if closing.ours && !slot.is_done() && now < closing.deadline {
                 return true;
             }
             info!(partition, left, "engine closed");
             if let (Some(keyed), Some(reader)) = (&mut self.keyed, &slot.reader) {
                 keyed.close(reader);
             }
-            self.store.ask(Ask::Forget { partition: *partition, epoch: slot.epoch });
+            self.store.ask(Ask::Forget { partition: *partition, epoch: slot.tenure.epoch() });
             // The poll thread may have stopped waiting.
             let _ = closing.done.send(left);
             false
         });
         let slots = &self.slots;
         self.unsent.retain(|(partition, epoch, _)| {
-            slots.get(partition).is_some_and(|slot| slot.epoch == *epoch)
+            slots.get(partition).is_some_and(|slot| slot.tenure.epoch() == *epoch)
         });
     }
 
     /// Saves the engines that are due, each at most one checkpoint at a time.
     fn save_due(&mut self) {
-        let every = self.shared.config.detect.checkpoint_interval;
+        let now = Instant::now();
         for (partition, slot) in &mut self.slots {
             let ends = self.stopping || slot.closing.as_ref().is_some_and(|closing| closing.ours);
-            let publishes = slot.publishes();
-            let due = slot.save.soon || publishes || slot.save.begun_at.elapsed() >= every;
-            // Before the end once more when nothing is left to do; a failure is not tried again.
-            let last = ends && slot.engine.undelivered() == 0 && !slot.save.failed;
-            if slot.save.under_way || !(due || last) || (slot.is_saved() && !slot.save.soon) {
-                continue;
+            if let Some(request) = slot.tenure.save(ends, now) {
+                let (partition, reply) = (*partition, self.stored_back.clone());
+                self.store.ask(Ask::Save { partition, request, reply });
             }
-            // Between two regular ones, a checkpoint that alerts ask for holds changes only.
-            let walks = last || slot.save.walked_at.elapsed() >= every;
-            let alerts = slot.unpublished.clone();
-            let saved = slot.engine.save_with(SaveOptions { walks, publishes: !alerts.is_empty() });
-            slot.save.begin(slot.now(), alerts.len(), walks);
-            self.store.ask(Ask::Save {
-                partition: *partition,
-                epoch: slot.epoch,
-                covered: slot.save.begun.0,
-                revision: slot.engine.rules().revision.clone(),
-                saved,
-                alerts,
-                reply: self.stored_back.clone(),
-            });
         }
     }
 
     fn note_stored(&mut self) {
-        while let Ok(Stored { partition, epoch, kept, .. }) = self.stored.try_recv() {
-            let slot = self.slots.get_mut(&partition).filter(|slot| slot.epoch == epoch);
-            let Some(slot) = slot else { continue };
-            slot.save.under_way = false;
-            slot.save.failed = !kept;
-            let publishing = std::mem::take(&mut slot.save.publishing);
-            if kept {
-                slot.save.kept = slot.save.begun;
-                slot.save.kept_at = Instant::now();
-                for alert in slot.unpublished.drain(..publishing) {
-                    slot.engine.delivered(alert.message);
-                }
-            } else {
-                slot.engine.save_all_next();
+        while let Ok(Stored { partition, epoch, kept }) = self.stored.try_recv() {
+            if let Some(slot) = self.slots.get_mut(&partition) {
+                slot.tenure.stored(epoch, kept, Instant::now());
             }
         }
     }
 
     fn all_saved(&self) -> bool {
-        self.slots.values().all(|slot| slot.is_saved() || slot.save.failed)
+        let tenures = || self.slots.values().map(|slot| &slot.tenure);
+        tenures().all(|tenure| tenure.is_saved() || tenure.has_failed())
     }
 
     fn publish_gauges(&mut self) {
         self.gauges_at = Instant::now();
-        let now = clock::now();
+        let (now, at) = (clock::now(), Instant::now());
+        self.outbox_fill.set(ratio(self.outbox_bytes(), self.shared.config.alerts.queue_bytes));
         for (partition, slot) in &mut self.slots {
-            let age = if slot.is_saved() { 0.0 } else { slot.save.kept_at.elapsed().as_secs_f64() };
-            slot.save.age.set(age);
-            let difference = slot.gauges.publish(&slot.engine, now);
+            slot.age.set(slot.tenure.unsaved_for(at).as_secs_f64());
+            let difference = slot.gauges.publish(slot.tenure.engine(), now);
             // Said when it changes: this runs five times a second.
             if difference != slot.difference {
                 slot.difference = difference;
@@ -555,4 +512,9 @@ impl Worker {
             }
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+fn ratio(bytes: u64, bytes_max: u64) -> f64 {
+    bytes as f64 / bytes_max as f64
 }

@@ -161,7 +161,7 @@ impl<M> Lanes<M> {
             .iter()
             .filter_map(|source| {
                 let offset = positions.get(&source.lane)?;
-                Some(((source.topic.clone(), source.partition), *offset))
+                Some((source.name(), *offset))
             })
             .collect()
     }
@@ -169,17 +169,22 @@ impl<M> Lanes<M> {
     /// Names of lanes.
     pub(super) fn names(&self, lanes: &[LaneId]) -> Vec<TopicPartition> {
         let wanted = self.sources.iter().filter(|source| lanes.contains(&source.lane));
-        wanted.map(|source| (source.topic.clone(), source.partition)).collect()
+        wanted.map(Source::name).collect()
     }
 
     /// Where to go back to.
     pub(super) fn safe_positions(&self) -> Vec<(TopicPartition, i64)> {
-        let at = |source: &Source| ((source.topic.clone(), source.partition), source.safe);
+        let at = |source: &Source| (source.name(), source.safe);
         self.sources.iter().map(at).collect()
     }
 }
 
 impl Source {
+    /// As Kafka names it.
+    pub(super) fn name(&self) -> TopicPartition {
+        (self.topic.clone(), self.partition)
+    }
+
     /// As rows name it (D1).
     pub(super) fn identity(&self, cluster: &str, topic_id: &str) -> SourcePartition {
         SourcePartition {

@@ -31,19 +31,20 @@ use tracing::{debug, error, info, warn};
 pub(super) use self::upkeep::{MARK_AFTER, flood_begins};
 use self::{
     dead_letter::FloodLimit,
-    lanes::Lanes,
+    lanes::{Lanes, Source},
     merge::LaneId,
     output::{Failure, Output, Positions},
     session::{InputState, LetterLimits, Record, Session},
+    start::Note,
     upkeep::Upkeep,
 };
-use super::{STUCK_AFTER, Shared, cause, clock};
+use super::{SEED, STUCK_AFTER, Shared, cause, clock};
 use crate::{
     event::GroupBy,
     http::STARTING,
     kafka::{
         Error,
-        group::{Member, Polled, Rebalance},
+        group::{Committed, Member, Polled, Rebalance, TopicPartition},
     },
     metrics::Role,
     units::EventTime,
@@ -59,6 +60,8 @@ const STEP_RECORDS: usize = 1024;
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// Between commits.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at whether inputs are still the topics that they were.
+const TOPICS_EVERY: Duration = Duration::from_secs(10);
 /// How long a revocation or a change of routes may wait for acknowledgements.
 const DRAIN_FOR: Duration = Duration::from_secs(10);
 /// Between a failed producer and the next, and between questions the broker did not answer.
@@ -98,6 +101,8 @@ struct Ingest<'c> {
     lanes: Lanes<BorrowedMessage<'c>>,
     /// By topic, as of the last assignment or gap.
     topic_ids: BTreeMap<String, String>,
+    /// What decides where rows go.
+    routing: String,
     session: Session,
     output: Output,
     letters: LetterLimits,
@@ -107,6 +112,7 @@ struct Ingest<'c> {
     /// Safe to commit and not yet committed.
     safe: Positions,
     committed_at: Instant,
+    topics_checked_at: Instant,
     /// What the group wants, while the broker does not answer our questions about it.
     wanted: Option<Rebalance>,
     retry_at: Instant,
@@ -126,6 +132,7 @@ impl<'c> Ingest<'c> {
             inputs: inputs.map(|input| InputState::new(input.clone(), shared)).collect(),
             lanes: Lanes::new(&config.ingest),
             topic_ids: BTreeMap::new(),
+            routing: start::routing(SEED, &config.identity),
             session: Session::new(shared, shared.routes(), shared.cluster.events_partitions),
             output: Output::new(shared)?,
             letters: LetterLimits {
@@ -138,6 +145,7 @@ impl<'c> Ingest<'c> {
             dirty_since: None,
             safe: BTreeMap::new(),
             committed_at: now,
+            topics_checked_at: now,
             wanted: None,
             retry_at: now,
             mend_at: None,
@@ -161,6 +169,10 @@ impl<'c> Ingest<'c> {
             self.throttle();
             self.follow_rules()?;
             self.keep_up();
+            if self.topics_checked_at.elapsed() >= TOPICS_EVERY && !self.upkeep.is_outage() {
+                self.topics_checked_at = Instant::now();
+                self.check_topics()?;
+            }
         }
         self.finish()
     }
@@ -235,7 +247,7 @@ impl<'c> Ingest<'c> {
             self.shared.health.ready(Role::Ingest, cause::WRITING);
         }
         if self.committed_at.elapsed() >= COMMIT_EVERY {
-            self.commit(false);
+            self.commit(false, &[]);
         }
         Ok(())
     }
@@ -260,10 +272,20 @@ impl<'c> Ingest<'c> {
         self.dirty_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Commits what is safe, of the lanes that are still ours.
-    fn commit(&mut self, wait: bool) {
+    /// Commits what is safe, of the lanes that are still ours. Of those in `ended` nothing is
+    /// written past it.
+    fn commit(&mut self, wait: bool, ended: &[TopicPartition]) {
         self.committed_at = Instant::now();
-        let positions = self.lanes.named(&std::mem::take(&mut self.safe));
+        let mut safe = std::mem::take(&mut self.safe);
+        // The note changes even where the offset does not.
+        let lasts = self.lanes.iter().filter(|source| ended.contains(&source.name()));
+        safe.extend(lasts.map(|source| (source.lane, source.safe)));
+        let positions = self.lanes.named(&safe).into_iter();
+        let noted = |(name, offset)| {
+            let settled = ended.contains(&name);
+            self.noted(name, offset, settled)
+        };
+        let positions: Vec<(TopicPartition, Committed)> = positions.map(noted).collect();
         if positions.is_empty() {
             return;
         }
@@ -280,9 +302,21 @@ impl<'c> Ingest<'c> {
         commits.with_label_values(&["ingest", "failed"]).inc_by(self.member.take_failed_commits());
     }
 
+    /// An offset with the note that belongs beside it.
+    fn noted(
+        &self,
+        name: TopicPartition,
+        offset: i64,
+        settled: bool,
+    ) -> (TopicPartition, Committed) {
+        let topic_id = self.topic_ids.get(&name.0).map_or("", String::as_str);
+        let committed = Note::beside(offset, topic_id, &self.routing, settled);
+        (name, committed)
+    }
+
     /// Writes out everything taken and waits until it is acknowledged and committed. False when
-    /// the deadline came first.
-    fn settle(&mut self, deadline: Instant) -> Result<bool, Failure> {
+    /// the deadline came first. Nothing more is written of `ending`.
+    fn settle(&mut self, deadline: Instant, ending: &[TopicPartition]) -> Result<bool, Failure> {
         self.flush()?;
         let mut newest = None;
         let settled =
@@ -291,7 +325,8 @@ impl<'c> Ingest<'c> {
             self.note_safe(positions);
         }
         // Nobody waits for a coordinator of a broker that does not answer.
-        self.commit(matches!(settled, Ok(true)));
+        let all = matches!(settled, Ok(true));
+        self.commit(all, if all { ending } else { &[] });
         settled
     }
 
@@ -371,7 +406,7 @@ impl<'c> Ingest<'c> {
         if routes == self.session.router().routes() || Instant::now() < self.retry_at {
             return Ok(());
         }
-        match self.settle(Instant::now() + DRAIN_FOR) {
+        match self.settle(Instant::now() + DRAIN_FOR, &[]) {
             Ok(true) => {
                 info!(?routes, "routes changed");
                 self.new_session(routes);
@@ -390,7 +425,8 @@ impl<'c> Ingest<'c> {
         let deadline = self.shared.deadline();
         info!("ingest drains");
         self.shared.health.not_ready(Role::Ingest, cause::STOPPING, "stopping");
-        let settled = match self.settle(deadline) {
+        let all: Vec<TopicPartition> = self.lanes.iter().map(Source::name).collect();
+        let settled = match self.settle(deadline, &all) {
             Ok(settled) => settled,
             Err(failure) => anyhow::bail!("ingest could not drain: {}", failure.cause),
         };

@@ -17,7 +17,7 @@ use crate::{
     event::{DecodeError, route::Routed},
     kafka::{
         Error,
-        client::MESSAGE_BYTES_MAX,
+        client::{MESSAGE_BYTES_MAX, send_fill},
         producer::{Message, Producer, Refused, Report},
     },
     offsets::{Commits, FlushId},
@@ -133,6 +133,11 @@ impl Output {
     #[must_use]
     pub(in crate::pipeline) fn pending(&self) -> usize {
         self.producer.in_flight() + self.unsent.len()
+    }
+
+    /// How full the producer's queue is, if there is news of it.
+    pub(in crate::pipeline) fn fill(&self) -> Option<f64> {
+        self.producer.take_statistics().map(|statistics| send_fill(&statistics))
     }
 
     fn pump(&mut self) -> Result<(), Failure> {

@@ -3,22 +3,30 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use rdkafka::Offset;
+use rdkafka::{Message as _, Offset};
 use tracing::{error, info, warn};
 
 use super::{
     DRAIN_FOR, Ingest, RETRY_AFTER,
-    start::{Begin, begin},
+    start::{Begin, Doubt, begin, doubt},
 };
 use crate::{
     config::Start,
+    event::batch::{Batch, SourcePartition},
     kafka::{
         Error,
-        group::{Rebalance, TopicPartition},
+        group::{Committed, Rebalance, TopicPartition},
+        newest,
     },
     metrics::Role,
-    pipeline::{cause, system::gap},
+    pipeline::{
+        Shared, cause,
+        system::{gap, made_again, moved, rerouted},
+    },
 };
+
+/// Messages at the end of each events partition in which rows of a source are looked for.
+const LOOK_BACK: i64 = 64;
 
 impl Ingest<'_> {
     /// Answers what the group wants. A question the broker does not answer now is asked again; the
@@ -69,13 +77,10 @@ impl Ingest<'_> {
             .map(|(partition, offset)| (partition.clone(), Offset::Offset(*offset)))
             .collect();
         self.member.assign(&positions)?;
-        let now_ms = self.clock.ms();
         for (partition, next) in &starts {
             let input = self.inputs.iter().position(|state| state.input.topic == partition.0);
             let Some(input) = input else { continue };
-            let metrics = &self.shared.metrics;
-            let metrics = (metrics.lag(Role::Ingest, &partition.0), metrics.drift(&partition.0));
-            self.lanes.open(partition, input, *next, metrics, now_ms);
+            self.open(partition, input, *next);
         }
         info!(partitions = partitions.len(), "ingest was assigned partitions");
         self.new_session(self.shared.routes());
@@ -89,7 +94,7 @@ impl Ingest<'_> {
             // Another member may own them already; what we wrote past the commit it writes again.
             warn!(partitions = partitions.len(), "ingest lost partitions");
         } else {
-            match self.settle(Instant::now() + DRAIN_FOR) {
+            match self.settle(Instant::now() + DRAIN_FOR, partitions) {
                 Ok(true) => {}
                 Ok(false) => warn!("partitions are let go before all is acknowledged"),
                 Err(failure) => self.rewind(&failure)?,
@@ -130,9 +135,16 @@ impl Ingest<'_> {
             let all: Vec<TopicPartition> =
                 (0..all.max(last)).map(|partition| (topic.clone(), partition)).collect();
             let committed = self.member.committed(&all)?;
-            let offsets: Vec<Option<i64>> = committed.iter().map(|(_, offset)| *offset).collect();
-            let begins = begin(state.input.start, &offsets);
-            let resolved = self.resolve(&committed, &begins)?;
+            let found: Vec<Option<Committed>> =
+                committed.iter().map(|(_, committed)| committed.clone()).collect();
+            let topic_id = self.topic_ids.get(topic).map_or("", String::as_str);
+            let begins = begin(state.input.start, topic_id, &found);
+            let resolved = self.resolve(&all, &begins)?;
+            for (name, committed) in &committed {
+                if let (Some(committed), true) = (committed, partitions.contains(name)) {
+                    self.note_doubts(name, committed, topic_id)?;
+                }
+            }
             let mine = |(partition, _): &&(TopicPartition, i64)| partitions.contains(partition);
             starts.extend(resolved.iter().filter(mine).cloned());
         }
@@ -144,12 +156,12 @@ impl Ingest<'_> {
     /// restart would take a partition that had no record yet for one that appeared later.
     fn resolve(
         &self,
-        committed: &[(TopicPartition, Option<i64>)],
+        partitions: &[TopicPartition],
         begins: &[Begin],
     ) -> Result<Vec<(TopicPartition, i64)>, Error> {
         let mut resolved = Vec::with_capacity(begins.len());
         let mut fresh = Vec::new();
-        for ((partition, _), begin) in committed.iter().zip(begins) {
+        for (partition, begin) in partitions.iter().zip(begins) {
             let offset = match begin {
                 Begin::At(offset) => *offset,
                 Begin::First | Begin::Configured(Start::Earliest) => {
@@ -161,7 +173,7 @@ impl Ingest<'_> {
                 }
             };
             if !matches!(begin, Begin::At(_)) {
-                fresh.push((partition.clone(), offset));
+                fresh.push(self.noted(partition.clone(), offset, true));
             }
             resolved.push((partition.clone(), offset));
         }
@@ -170,6 +182,54 @@ impl Ingest<'_> {
             warn!("{cause}");
         }
         Ok(resolved)
+    }
+
+    /// Says what is doubtful about where reading goes on.
+    fn note_doubts(
+        &self,
+        name: &TopicPartition,
+        committed: &Committed,
+        topic_id: &str,
+    ) -> Result<(), Error> {
+        let (first, end) = self.member.watermarks(name)?;
+        let routing = (end > committed.offset).then_some(self.routing.as_str());
+        let Some(doubt) = doubt(committed, topic_id, routing) else { return Ok(()) };
+        let offset = committed.offset;
+        self.shared.publisher.raise(match doubt {
+            Doubt::MadeAgain => made_again(name, offset),
+            Doubt::Rerouted => rerouted(name, offset, self.written(name, topic_id)?, end),
+            Doubt::Moved => {
+                let written = self.written(name, topic_id)?;
+                if written.is_some_and(|written| offset <= written + 1) {
+                    // What is read again is recognised by its identity.
+                    info!(topic = name.0, partition = name.1, offset, "offset moved back by hand");
+                    return Ok(());
+                }
+                moved(name, written.map_or(first, |written| written + 1), offset)
+            }
+        });
+        Ok(())
+    }
+
+    /// The last record of a source partition of which there are rows among the newest messages of
+    /// the events topic.
+    fn written(&self, name: &TopicPartition, topic_id: &str) -> Result<Option<i64>, Error> {
+        let Shared { config, cluster, .. } = &**self.shared;
+        let source = SourcePartition {
+            cluster: cluster.id.clone(),
+            topic: name.0.clone(),
+            topic_id: topic_id.to_owned(),
+            partition: name.1,
+        };
+        let events = (config.topics.events.as_str(), cluster.events_partitions);
+        let mut written = None;
+        newest::read(&config.kafka, "ingest-look", events, LOOK_BACK, |record| {
+            let Ok(batch) = Batch::decode(record.payload().unwrap_or_default()) else { return };
+            let ours = |row: &usize| batch.sources()[batch.source(*row)].source == source;
+            let offsets = (0..batch.len()).filter(ours).map(|row| batch.position(row).offset.0);
+            written = written.max(offsets.max());
+        })?;
+        Ok(written)
     }
 
     /// A position is outside of what its partition keeps. librdkafka does not say which, so all
@@ -206,6 +266,51 @@ impl Ingest<'_> {
             mended.insert(partition.0);
         }
         self.renew_topics(mended)
+    }
+
+    /// A topic may be made again and filled past our position between two fetches, and then no
+    /// position is ever out of range. So its id is looked at now and then.
+    pub(super) fn check_topics(&mut self) -> Result<(), Error> {
+        for (topic, known) in self.topic_ids.clone() {
+            // Of a topic that is gone librdkafka has something to say already.
+            let found = self.shared.topic_id(self.member, &topic).ok();
+            let Some(id) = found.filter(|id| *id != known) else { continue };
+            match self.begin_again(&topic, id) {
+                Err(cause) if cause.is_transient() => warn!("{cause}; trying again"),
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a topic from its first records, as the other topic that it is now.
+    fn begin_again(&mut self, topic: &str, id: String) -> Result<(), Error> {
+        let sources = self.lanes.iter().filter(|source| source.topic == topic);
+        let mut begins = Vec::new();
+        for source in sources {
+            let name = source.name();
+            let (first, _) = self.member.watermarks(&name)?;
+            begins.push((name, source.input, source.next, first));
+        }
+        self.flush_or_rewind()?;
+        for (name, _, _, first) in &begins {
+            self.member.seek(name, Offset::Offset(*first))?;
+        }
+        warn!(topic, id, "the topic was made again");
+        self.topic_ids.insert(topic.to_owned(), id);
+        for (name, input, next, first) in begins {
+            self.lanes.close(&name);
+            self.open(&name, input, first);
+            self.shared.publisher.raise(made_again(&name, next));
+        }
+        self.new_session(self.shared.routes());
+        Ok(())
+    }
+
+    fn open(&mut self, name: &TopicPartition, input: usize, next: i64) {
+        let metrics = &self.shared.metrics;
+        let metrics = (metrics.lag(Role::Ingest, &name.0), metrics.drift(&name.0));
+        self.lanes.open(name, input, next, metrics, self.clock.ms());
     }
 
     /// A topic that was made again is another topic: its rows must not look like rows of the old.

@@ -9,6 +9,7 @@ use super::{Failure, Ingest};
 use crate::{
     alert::SystemKind,
     event::{GroupBy, route::Routed},
+    kafka::client::fetch_fill,
     metrics::{MatchMetrics, Part, Role, RouteMetrics},
     pipeline::{Shared, clock, outage::Outage, system::Condition},
     rules::Severity,
@@ -33,6 +34,8 @@ pub(super) struct Upkeep {
     paused_by_drift: Part,
     paused_by_output: Part,
     hold_fill: Part,
+    fetch_fill: Part,
+    send_fill: Part,
     cut_bytes: u64,
     bodiless: u64,
     outage: Outage,
@@ -51,10 +54,17 @@ impl Upkeep {
             paused_by_drift: metrics.partitions_paused.part(&["ingest", "drift"]),
             paused_by_output: metrics.partitions_paused.part(&["ingest", "backpressure"]),
             hold_fill: metrics.queue_fill.part(&["hold"]),
+            fetch_fill: metrics.queue_fill.part(&["fetch"]),
+            send_fill: metrics.queue_fill.part(&["send"]),
             cut_bytes: 0,
             bodiless: 0,
             outage: Outage::default(),
         }
+    }
+
+    /// The broker does not answer.
+    pub(super) fn is_outage(&self) -> bool {
+        self.outage.is_on()
     }
 
     /// A router that has counted nothing yet took over.
@@ -80,6 +90,7 @@ impl Ingest<'_> {
         if let Some(statistics) = self.member.take_statistics() {
             self.shared.note_brokers(Role::Ingest, &statistics, &mut self.upkeep.outage);
             self.note_ends(&statistics);
+            self.upkeep.fetch_fill.set(fetch_fill(&self.shared.config.kafka, &statistics));
         }
         if self.upkeep.round_at.elapsed() < EVERY && !self.shared.stopping() {
             return;
@@ -152,6 +163,7 @@ impl Ingest<'_> {
         self.upkeep.paused_by_drift.set_u64(if blocked { 0 } else { paused });
         self.upkeep.paused_by_output.set_u64(if blocked { paused } else { 0 });
         self.upkeep.hold_fill.set(self.lanes.merge.fill());
+        self.output.fill().into_iter().for_each(|fill| self.upkeep.send_fill.set(fill));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^53")]
