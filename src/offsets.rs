@@ -123,6 +123,25 @@ impl Applied {
         id
     }
 
+    /// Whether [`Self::id`] has given out a number for it.
+    #[must_use]
+    pub fn knows(&self, source: &SourcePartition, route: GroupBy) -> bool {
+        self.ids.contains_key(&(source.clone(), route))
+    }
+
+    /// Another topic of the same name, which was there before, and the highest row applied of its
+    /// partition on any route.
+    #[must_use]
+    pub fn namesake(&self, source: &SourcePartition) -> Option<(&SourcePartition, Position)> {
+        let former = |known: &SourcePartition| {
+            (&known.cluster, &known.topic, known.partition)
+                == (&source.cluster, &source.topic, source.partition)
+                && known.topic_id != source.topic_id
+        };
+        let known = self.positions().filter(|(known, _, _)| former(known));
+        known.map(|(known, _, highest)| (known, highest)).max_by_key(|(_, highest)| *highest)
+    }
+
     /// True the first time a row comes; false for a row at or before one that came already.
     #[inline]
     pub fn advance(&mut self, id: usize, position: Position) -> bool {

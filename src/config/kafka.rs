@@ -16,7 +16,7 @@ const OFFSETS: &str = "exfilwatch decides itself what is read and committed";
 const GAPLESS: &str = "rows must arrive in order and without gaps, or counts are wrong";
 
 /// librdkafka properties that a configuration may not set, with the reason or the key to use.
-pub const OWNED_PROPERTIES: [(&str, &str); 28] = [
+pub const OWNED_PROPERTIES: [(&str, &str); 27] = [
     ("acks", GAPLESS),
     ("allow.auto.create.topics", "use kafka.create_topics"),
     ("auto.commit.enable", OFFSETS),
@@ -39,13 +39,15 @@ pub const OWNED_PROPERTIES: [(&str, &str); 28] = [
     ("message.send.max.retries", GAPLESS),
     ("message.timeout.ms", GAPLESS),
     ("metadata.broker.list", "use kafka.bootstrap_servers"),
-    ("partition.assignment.strategy", "partitions are handed over one by one (cooperative-sticky)"),
     ("request.required.acks", GAPLESS),
     ("retries", GAPLESS),
     ("statistics.interval.ms", "lag and readiness stand on the statistics"),
     ("transaction.timeout.ms", "a dead owner must not block its successor"),
     ("transactional.id", "use kafka.transactional_id_prefix"),
 ];
+
+/// How the group shares partitions out. librdkafka takes any text and fails at the first join.
+const ASSIGNORS: &str = "partition.assignment.strategy";
 
 pub(super) fn config(raw: RawKafka, check: &mut Check<'_>) -> KafkaConfig {
     let servers = raw.bootstrap_servers.map(|Text(Name(servers))| servers).unwrap_or_default();
@@ -94,6 +96,13 @@ fn property(key: &str, value: &str, check: &mut Check<'_>) {
     }
     if key.contains('\0') || value.contains('\0') {
         check.fault(&place, "holds a NUL character".to_owned(), "");
+        return;
+    }
+    let eager = || value.split(',').all(|it| matches!(it.trim(), "range" | "roundrobin"));
+    if key == ASSIGNORS && value != "cooperative-sticky" && !eager() {
+        let found = crate::event::decode::bounded(value);
+        let problem = format!("\"{found}\" is no way to share partitions out");
+        check.fault(&place, problem, "expected cooperative-sticky, range or roundrobin");
         return;
     }
     let mut client = ClientConfig::new();

@@ -277,6 +277,23 @@ fn every_owned_property_is_refused_and_none_other() {
 }
 
 #[test]
+fn partitions_are_shared_out_in_ways_that_librdkafka_has() {
+    let line = |value: &str| {
+        let property = format!("partition.assignment.strategy: \"{value}\"");
+        format!("kafka: {{bootstrap_servers: 'a:1', properties: {{{property}}}}}")
+    };
+    for value in ["cooperative-sticky", "range", "roundrobin", "range,roundrobin"] {
+        assert!(load_text(&minimal_with(&line(value))).is_ok(), "{value}");
+    }
+    // Both kinds at once are one kind too many: members could not agree how to hand over.
+    for value in ["sticky", "", "range,cooperative-sticky"] {
+        let faults = faults_with(&line(value));
+        assert_eq!(faults.len(), 1, "{value}");
+        assert!(faults[0].contains("expected cooperative-sticky, range or roundrobin"));
+    }
+}
+
+#[test]
 fn what_is_left_out_or_left_empty_has_its_default() {
     let plain = load_text(MINIMAL).unwrap().config;
     let emptied = format!("{MINIMAL}topics:\ndetect: {{threads: }}\ncatalog:\nidentity: ~\n");

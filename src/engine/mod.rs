@@ -157,6 +157,9 @@ impl Engine {
         }
         self.applied_ids.clear();
         for source in batch.sources() {
+            if !self.applied.knows(&source.source, batch.route()) {
+                self.check_namesake(batch, &source.source, broker_time);
+            }
             self.applied_ids.push(self.applied.id(&source.source, batch.route()));
             self.time.hear(&source.source, broker_time);
         }

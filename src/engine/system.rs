@@ -11,7 +11,7 @@ use crate::{
         Alert, SystemKind,
         system::{Condition, SystemEpisodes},
     },
-    event::batch::Batch,
+    event::batch::{Batch, SourcePartition},
     rules::Severity,
     units::EventTime,
 };
@@ -130,6 +130,36 @@ impl Engine {
             };
             self.raise(condition, broker_time);
         }
+    }
+
+    /// A topic was deleted and made again. Its group's offsets went with it, so ingest may not know:
+    /// what was in the former and not read is lost, and so is what is skipped of the new one.
+    pub(super) fn check_namesake(
+        &mut self,
+        batch: &Batch,
+        source: &SourcePartition,
+        broker_time: EventTime,
+    ) {
+        let Some((_, highest)) = self.applied.namesake(source) else { return };
+        let mut rows =
+            (0..batch.len()).filter(|&row| batch.sources()[batch.source(row)].source == *source);
+        let first = rows.next().map_or(0, |row| batch.position(row).offset.0);
+        let (topic, partition, last) = (&source.topic, source.partition, highest.offset.0);
+        let message = format!(
+            "{topic}[{partition}] was deleted and made again: records of the former after offset \
+             {last} may never have been read, nor those of the new one before offset {first}"
+        );
+        let condition = Condition {
+            kind: SystemKind::DataGap,
+            scope: format!("{topic}/{partition}@{}", source.topic_id),
+            severity: Severity::High,
+            message,
+            details: vec![
+                ("applied_offset", last.to_string()),
+                ("first_offset", first.to_string()),
+            ],
+        };
+        self.raise(condition, broker_time);
     }
 
     /// After a message: ends what is over.

@@ -60,10 +60,11 @@ pub fn consumer(config: &KafkaConfig, client: &str, group: &str) -> ClientConfig
     settings.set("queued.max.messages.kbytes", FETCH_QUEUE_KIB);
     // Partitions added to a topic are read within half a minute.
     settings.set("topic.metadata.refresh.interval.ms", "30000");
+    // Who stays keeps what they have, while others come and go.
+    settings.set("partition.assignment.strategy", "cooperative-sticky");
     overlay(&mut settings, &base(config, client));
     settings.set("group.id", group);
     settings.set("group.protocol", "classic");
-    settings.set("partition.assignment.strategy", "cooperative-sticky");
     settings.set("enable.auto.commit", "false");
     settings.set("enable.auto.offset.store", "false");
     settings.set("auto.offset.reset", "error");

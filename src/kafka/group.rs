@@ -5,9 +5,9 @@
 //! the revocation and the release, and nothing ever waits inside a callback.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -75,6 +75,8 @@ pub enum Polled<'c> {
 pub struct Member {
     consumer: Arc<BaseConsumer<Listener>>,
     notes: Arc<Notes>,
+    /// What is assigned: where reading was told to go last, and whether it is paused.
+    held: Mutex<BTreeMap<TopicPartition, (Offset, bool)>>,
 }
 
 impl Member {
@@ -99,7 +101,7 @@ impl Member {
             .create_with_context(listener)
             .map_err(failed)?;
         consumer.subscribe(topics).map_err(failed)?;
-        Ok(Self { consumer: Arc::new(consumer), notes })
+        Ok(Self { consumer: Arc::new(consumer), notes, held: Mutex::default() })
     }
 
     /// Polls once. Errors that librdkafka gets over by itself are logged by it.
@@ -154,6 +156,9 @@ impl Member {
                 ))(cause));
             }
         }
+        let taken =
+            positions.iter().map(|(partition, offset)| (partition.clone(), (*offset, false)));
+        self.held().extend(taken);
         Ok(())
     }
 
@@ -161,6 +166,10 @@ impl Member {
     #[must_use]
     pub fn is_cooperative(&self) -> bool {
         matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, (Offset, bool)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers `Revoked`.
@@ -173,6 +182,7 @@ impl Member {
         if let Err(cause) = released {
             warn!("partitions were not let go cleanly: {cause}");
         }
+        self.held().retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Offsets committed for `partitions`; `None` where there is none.
@@ -228,7 +238,9 @@ impl Member {
     /// # Errors
     /// librdkafka refused.
     pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        self.consumer.pause(&partitions_list(partitions)).map_err(Error::call("cannot pause"))
+        self.consumer.pause(&partitions_list(partitions)).map_err(Error::call("cannot pause"))?;
+        self.note_paused(partitions, true);
+        Ok(())
     }
 
     /// Goes on fetching them.
@@ -236,7 +248,18 @@ impl Member {
     /// # Errors
     /// librdkafka refused.
     pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        self.consumer.resume(&partitions_list(partitions)).map_err(Error::call("cannot resume"))
+        self.consumer.resume(&partitions_list(partitions)).map_err(Error::call("cannot resume"))?;
+        self.note_paused(partitions, false);
+        Ok(())
+    }
+
+    fn note_paused(&self, partitions: &[TopicPartition], is_paused: bool) {
+        let mut held = self.held();
+        for partition in partitions {
+            if let Some((_, paused)) = held.get_mut(partition) {
+                *paused = is_paused;
+            }
+        }
     }
 
     /// Moves the position of an assigned partition. One that librdkafka has stopped, because its
@@ -246,13 +269,40 @@ impl Member {
     /// The partition is not assigned, or the broker does not answer.
     pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
         let (topic, number) = partition;
-        if self.consumer.seek(topic, *number, offset, CALL_TIMEOUT).is_ok() {
-            return Ok(());
+        if self.consumer.seek(topic, *number, offset, CALL_TIMEOUT).is_err() {
+            let doing = || Error::call(format!("cannot go to {offset:?} in {topic}[{number}]"));
+            match self.consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => {
+                    let list = positions_list(&[(partition.clone(), offset)])?;
+                    self.consumer.incremental_unassign(&list).map_err(doing())?;
+                    self.consumer.incremental_assign(&list).map_err(doing())?;
+                }
+                _ => self.assign_all_anew(partition, offset).map_err(doing())?,
+            }
+            // An assignment is never paused to begin with.
+            let held = self.held().clone();
+            let paused = held.into_iter().filter(|(_, (_, paused))| *paused).map(|(it, _)| it);
+            self.pause(&paused.collect::<Vec<_>>())?;
         }
-        let doing = || Error::call(format!("cannot go to {offset:?} in {topic}[{number}]"));
-        let list = positions_list(&[(partition.clone(), offset)])?;
-        self.consumer.incremental_unassign(&list).map_err(doing())?;
-        self.consumer.incremental_assign(&list).map_err(doing())
+        if let Some((told, _)) = self.held().get_mut(partition) {
+            *told = offset;
+        }
+        Ok(())
+    }
+
+    /// An eager group knows no assignment but a whole one: all others go on where they are.
+    fn assign_all_anew(&self, moved: &TopicPartition, to: Offset) -> KafkaResult<()> {
+        let list = self.consumer.position()?;
+        for ((topic, number), (told, _)) in &*self.held() {
+            let Some(mut at) = list.find_partition(topic, *number) else { continue };
+            if (topic, number) == (&moved.0, &moved.1) {
+                at.set_offset(to)?;
+            } else if !matches!(at.offset(), Offset::Offset(_)) {
+                // Nothing of it was read yet.
+                at.set_offset(*told)?;
+            }
+        }
+        self.consumer.assign(&list)
     }
 
     /// First kept and next offset of a partition.

@@ -101,5 +101,7 @@ fn transient(code: RDKafkaErrorCode) -> bool {
             | Code::FencedLeaderEpoch
             | Code::UnknownLeaderEpoch
             | Code::KafkaStorageError
+            // Made a moment ago, and this broker has not heard of it yet.
+            | Code::UnknownTopicOrPartition
     )
 }

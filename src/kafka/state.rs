@@ -43,6 +43,8 @@ const POLL: Duration = Duration::from_millis(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A record that was written is read within this time, or the read has failed.
 const READ_FOR: Duration = Duration::from_secs(30);
+/// How long the broker waits for more at the end of a partition.
+const END_WAIT_MS: &str = "10";
 /// Gaps up to this many offsets are read over; larger ones are jumped.
 const READ_OVER: i64 = 256;
 
@@ -277,6 +279,9 @@ impl StateReader {
         let mut settings = client::consumer(config, "state", &group);
         settings.set("isolation.level", "read_committed");
         settings.set("enable.partition.eof", "true");
+        // The broker tells that a partition has ended when it has waited for more. The default of
+        // half a second was most of what it took to restore a small partition.
+        settings.set("fetch.wait.max.ms", END_WAIT_MS);
         settings.set("statistics.interval.ms", "0");
         let consumer: BaseConsumer<Context> = settings
             .create_with_context(Context(Notes::new("state")))

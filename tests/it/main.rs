@@ -24,4 +24,3 @@ mod harness;
 mod lifecycle;
 mod observability;
 mod reload;
-mod transactions;

@@ -21,6 +21,15 @@ pub(crate) const END_TXN: i16 = 26;
 /// `Produce` in the list of API keys.
 pub(crate) const PRODUCE: i16 = 0;
 
+/// `OffsetCommit` in the list of API keys.
+pub(crate) const OFFSET_COMMIT: i16 = 8;
+
+/// `AddOffsetsToTxn` in the list of API keys.
+pub(crate) const ADD_OFFSETS_TO_TXN: i16 = 25;
+
+/// `TxnOffsetCommit` in the list of API keys.
+pub(crate) const TXN_OFFSET_COMMIT: i16 = 28;
+
 /// What happens to a request of the kind that is interfered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -32,10 +41,14 @@ pub(crate) enum Fault {
     Late(Duration),
 }
 
+/// API keys below this are counted; there are fewer than a hundred.
+const KINDS: usize = 128;
+
 /// A proxy in front of a broker, for as long as the process lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Proxy {
     faults: Arc<AtomicUsize>,
+    requests: Arc<[AtomicUsize; KINDS]>,
 }
 
 impl Proxy {
@@ -47,21 +60,39 @@ impl Proxy {
         decide: impl Fn(i16, &[u8]) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port was free");
-        let proxy = Self { faults: Arc::default() };
-        let (faults, decide) = (Arc::clone(&proxy.faults), Arc::new(decide));
+        let requests = Arc::new(std::array::from_fn(|_| AtomicUsize::new(0)));
+        let proxy = Self { faults: Arc::default(), requests };
+        let (counts, decide) = (proxy.clone(), Arc::new(decide));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (faults, decide) = (Arc::clone(&faults), Arc::clone(&decide));
+                let (counts, decide) = (counts.clone(), Arc::clone(&decide));
                 let next = move |request: &[u8]| {
                     let [high, low, ..] = *request else { return None };
-                    let fault = decide(i16::from_be_bytes([high, low]), request);
-                    faults.fetch_add(usize::from(fault.is_some()), Ordering::Relaxed);
+                    let kind = i16::from_be_bytes([high, low]);
+                    let fault = decide(kind, request);
+                    counts.count(kind, fault.is_some());
                     fault
                 };
                 thread::spawn(move || serve(&client, broker, next));
             }
         });
         proxy
+    }
+
+    fn count(&self, kind: i16, fault: bool) {
+        self.faults.fetch_add(usize::from(fault), Ordering::Relaxed);
+        if let Some(requests) = usize::try_from(kind).ok().and_then(|kind| self.requests.get(kind))
+        {
+            requests.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests of one kind that have come.
+    pub(crate) fn requests(&self, kind: i16) -> usize {
+        usize::try_from(kind)
+            .ok()
+            .and_then(|kind| self.requests.get(kind))
+            .map_or(0, |requests| requests.load(Ordering::Relaxed))
     }
 
     /// Requests that were interfered with.

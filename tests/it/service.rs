@@ -1,7 +1,8 @@
 //! The real binary as a process: its folder of configuration and rules, its probes, its end.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
@@ -31,6 +32,7 @@ pub(crate) struct Setup {
     id: String,
     folder: TempDir,
     create_topics: Cell<&'static str>,
+    properties: RefCell<BTreeMap<String, String>>,
 }
 
 impl Setup {
@@ -39,7 +41,11 @@ impl Setup {
         let folder = TempDir::with_prefix("exfilwatch-").expect("a temporary folder");
         fs::create_dir(folder.path().join("rules")).expect("a folder for rules");
         let create_topics = Cell::new("{partitions: 4, replication: 1}");
-        let setup = Self { kafka: kafka.clone(), id: kafka::unique(name), folder, create_topics };
+        let (kafka, id) = (kafka.clone(), kafka::unique(name));
+        let setup = Self { kafka, id, folder, create_topics, properties: RefCell::default() };
+        // A short session: a killed member's partitions are free again after five seconds.
+        setup.property("session.timeout.ms", "5000");
+        setup.property("heartbeat.interval.ms", "500");
         setup.rules("rules.yaml", RULES);
         setup
     }
@@ -47,6 +53,11 @@ impl Setup {
     /// What `kafka.create_topics` says, from now on.
     pub(crate) fn create_topics(&self, text: &'static str) {
         self.create_topics.set(text);
+    }
+
+    /// Sets one of `kafka.properties` for the processes that are started from now on.
+    pub(crate) fn property(&self, name: &str, value: &str) {
+        self.properties.borrow_mut().insert(name.to_owned(), value.to_owned());
     }
 
     /// The full name of one of this deployment's topics.
@@ -92,14 +103,13 @@ impl Setup {
     pub(crate) fn config(&self, port: u16, lines: &str) -> PathBuf {
         let path = self.folder.path().join(format!("exfilwatch-{port}.yaml"));
         let Self { kafka, id, create_topics, .. } = self;
-        // A short session: a killed member's partitions are free again after five seconds.
         let text = format!(
             "kafka:
   bootstrap_servers: \"{address}\"
   group_id: {id}
   transactional_id_prefix: {id}
   create_topics: {create}
-  properties: {{session.timeout.ms: \"5000\", heartbeat.interval.ms: \"500\"}}
+  properties: {properties}
 topics: {{events: {id}.events, state: {id}.state, alerts: {id}.alerts, dead_letter: {id}.dead}}
 http: {{listen: \"127.0.0.1:{port}\"}}
 shutdown: {{drain_timeout: 4s}}
@@ -108,6 +118,7 @@ rules: [\"rules/*.yaml\"]
 ",
             address = kafka.address(),
             create = create_topics.get(),
+            properties = serde_json::json!(*self.properties.borrow()),
         );
         fs::write(&path, text).expect("a configuration is written");
         path
@@ -239,16 +250,26 @@ impl Service {
         self.process.signal(name);
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait()
+    }
+
     /// Waits for the process to end by itself.
     pub(crate) fn wait(&mut self, at_most: Duration) -> ExitStatus {
         let status = self.process.wait(at_most);
         status.unwrap_or_else(|| panic!("the process has not ended within {at_most:?}"))
     }
 
+    /// Asks it to stop and waits for its end as long as an orchestrator might.
+    pub(crate) fn stop_within(&mut self, at_most: Duration) -> ExitStatus {
+        self.signal("TERM");
+        self.wait(at_most)
+    }
+
     /// Asks it to stop, as an orchestrator would, and waits for its end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        self.signal("TERM");
-        self.wait(STOP_MAX)
+        self.stop_within(STOP_MAX)
     }
 
     /// Ends it as a crash would.

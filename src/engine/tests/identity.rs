@@ -144,3 +144,22 @@ fn a_message_that_never_came_is_a_data_gap_and_a_repeated_one_is_not() {
     assert_eq!(late.engine.stats().broken_chains, 1);
     assert_eq!(late.engine.stats().applied, 2, "what came is counted");
 }
+
+#[test]
+fn a_topic_made_again_is_a_data_gap_that_names_what_may_be_missing() {
+    let mut rig = Rig::new(&[rule("r", &[(HOUR, 100, High)])]);
+    for _ in 0..3 {
+        assert!(rig.read("ann", 0, 1).is_empty());
+    }
+    let remade = SourcePartition { topic_id: "new".into(), ..source(0) };
+    let id = rig.router.source(&remade);
+    for offset in [5, 6] {
+        rig.router.push(id, Offset(offset), 0, &event("ann", 0, 1));
+        rig.flush();
+    }
+    let alerts = rig.alerts();
+    assert_eq!((alerts.len(), system(&alerts[0]).kind), (1, SystemKind::DataGap));
+    let said = &system(&alerts[0]).message;
+    assert!(said.contains("after offset 2") && said.contains("before offset 5"), "{said}");
+    assert_eq!(rig.engine.stats().applied, 5);
+}

@@ -1,4 +1,5 @@
-//! One Apache Kafka process: broker and controller in one, on free loopback ports.
+//! Apache Kafka processes: broker and controller in one, on free loopback ports, alone or as a
+//! cluster of several.
 //!
 //! Its folder under `target/tmp/kafka` holds data, properties and log, and is removed by a later
 //! run once the test process that made it is gone, so that a failure can be looked into.
@@ -40,20 +41,42 @@ impl Broker {
     /// The same, advertising the port of a proxy that `proxy` starts, given a free port and that of
     /// the broker.
     pub(super) fn behind(proxy: impl FnOnce(u16, u16) -> u16) -> Result<Self, String> {
+        let mut broker = Self::formatted(1, &[free_port()], proxy)?;
+        broker.up()?;
+        Ok(broker)
+    }
+
+    /// Several that are one cluster: every topic of theirs has a copy on three of them, and a
+    /// record counts as written once two have it.
+    pub(super) fn cluster(nodes: usize) -> Result<Vec<Self>, String> {
+        let controllers: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
+        let mut brokers = (1..=nodes)
+            .map(|node| Self::formatted(node, &controllers, |_, broker| broker))
+            .collect::<Result<Vec<_>, _>>()?;
+        // None answers before most of them are there.
+        brokers.iter_mut().try_for_each(Self::spawn)?;
+        brokers.iter_mut().try_for_each(Self::answering)?;
+        Ok(brokers)
+    }
+
+    fn formatted(
+        node: usize,
+        controllers: &[u16],
+        proxy: impl FnOnce(u16, u16) -> u16,
+    ) -> Result<Self, String> {
         let class_path = jars::class_path()?;
         let folder = new_folder().map_err(|error| format!("no folder for the broker: {error}"))?;
-        let (listens, controller) = (free_port(), free_port());
+        let listens = free_port();
         let port = proxy(free_port(), listens);
-        let text = properties(&folder, (listens, port), controller);
+        let text = properties(&folder, node, (listens, port), controllers);
         fs::write(folder.join("server.properties"), text)
             .map_err(|error| format!("server.properties: {error}"))?;
-        let mut broker = Self { process: None, folder, class_path, port };
+        let broker = Self { process: None, folder, class_path, port };
         let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"];
         let status = broker.java(&format)?.status().map_err(|error| no_java(&error))?;
         if !status.success() {
             return Err(format!("the storage tool failed ({status})\n{}", broker.log_tail()));
         }
-        broker.up()?;
         Ok(broker)
     }
 
@@ -79,17 +102,29 @@ impl Broker {
     }
 
     fn up(&mut self) -> Result<(), String> {
+        self.spawn()?;
+        self.answering()
+    }
+
+    fn spawn(&mut self) -> Result<(), String> {
         let mut command = self.java(&["kafka.Kafka"])?;
-        let mut process = Guarded::spawn(&mut command).map_err(|error| no_java(&error))?;
+        self.process = Some(Guarded::spawn(&mut command).map_err(|error| no_java(&error))?);
+        Ok(())
+    }
+
+    fn answering(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_MAX;
-        let answers = || TcpStream::connect(self.address()).is_ok() && self.client().answers();
-        while !answers() {
-            if process.try_wait().is_some() || Instant::now() > deadline {
+        let answers = |broker: &Self| {
+            TcpStream::connect(broker.address()).is_ok() && broker.client().answers()
+        };
+        while !answers(self) {
+            let ended = self.process.as_mut().is_none_or(|process| process.try_wait().is_some());
+            if ended || Instant::now() > deadline {
+                self.process = None;
                 return Err(format!("the broker did not start\n{}", self.log_tail()));
             }
             thread::sleep(Duration::from_millis(50));
         }
-        self.process = Some(process);
         Ok(())
     }
 
@@ -152,26 +187,35 @@ fn new_folder() -> std::io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// One node that is broker and controller; internal topics small; nothing waits without need.
-fn properties(folder: &Path, (listens, port): (u16, u16), controller: u16) -> String {
+/// A node that is broker and controller; internal topics small; nothing waits without need.
+fn properties(
+    folder: &Path,
+    node: usize,
+    (listens, port): (u16, u16),
+    controllers: &[u16],
+) -> String {
+    let voter = |(index, port): (usize, &u16)| format!("{}@127.0.0.1:{port}", index + 1);
+    let voters: Vec<String> = controllers.iter().enumerate().map(voter).collect();
+    let copies = controllers.len().min(3);
     format!(
         "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={node}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{listens},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
+min.insync.replicas={in_sync}
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={copies}
 transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 share.coordinator.state.topic.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 broker.session.timeout.ms=1500
@@ -181,6 +225,9 @@ log.index.size.max.bytes=1048576
 num.network.threads=2
 num.io.threads=2
 ",
+        voters = voters.join(","),
+        controller = controllers[node - 1],
+        in_sync = copies.div_ceil(2),
         data = folder.join("data").display()
     )
 }

@@ -14,8 +14,9 @@ use rdkafka::{
         TopicReplication,
     },
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     message::{Header, Headers, OwnedHeaders},
+    metadata::MetadataTopic,
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 
@@ -25,6 +26,8 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: String,
+    /// Of each topic it creates.
+    copies: i32,
 }
 
 /// What to produce.
@@ -126,10 +129,15 @@ pub(crate) fn unique(name: &str) -> String {
 
 impl Client {
     pub(crate) fn new(address: &str) -> Self {
-        Self { address: address.to_owned() }
+        Self { address: address.to_owned(), copies: 1 }
     }
 
-    /// `host:port`.
+    /// The same, which creates topics with so many copies.
+    pub(crate) fn with_copies(self, copies: i32) -> Self {
+        Self { copies, ..self }
+    }
+
+    /// `host:port`, several with commas between them.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -142,7 +150,7 @@ impl Client {
 
     /// Creates a topic; `properties` are topic configs.
     pub(crate) fn create_topic(&self, name: &str, partitions: i32, properties: &[(&str, &str)]) {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(self.copies));
         for (key, value) in properties {
             topic = topic.set(key, value);
         }
@@ -181,8 +189,14 @@ impl Client {
 
     /// Deletes all records of partition 0 before `offset`, as retention would.
     pub(crate) fn delete_before(&self, topic: &str, offset: i64) {
+        self.delete_in(topic, 0, offset);
+    }
+
+    /// The same in any partition.
+    pub(crate) fn delete_in(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Offset(offset)).expect("a valid offset");
+        let offset = Offset::Offset(offset);
+        list.add_partition_offset(topic, partition, offset).expect("a valid offset");
         let deleted = wait(self.admin().delete_records(&list, &AdminOptions::new()));
         deleted.expect("the broker takes the request");
     }
@@ -236,6 +250,43 @@ impl Client {
         let context = producer.context();
         assert_eq!(context.failed.load(Ordering::Relaxed), 0, "deliveries to {topic} failed");
         assert_eq!(context.delivered.load(Ordering::Relaxed), sent, "deliveries to {topic}");
+    }
+
+    /// A producer for many records, which neither loses, repeats nor reorders them and waits for
+    /// as long as the brokers are away.
+    pub(crate) fn stream(&self) -> Stream {
+        let mut config = self.config();
+        config
+            .set("compression.type", "lz4")
+            .set("linger.ms", "5")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", "0");
+        let producer = config.create_with_context(Deliveries::default()).expect("a producer");
+        Stream { producer, sent: 0 }
+    }
+
+    /// Whether every partition has all its copies.
+    pub(crate) fn is_whole(&self) -> bool {
+        let consumer: BaseConsumer = self.config().create().expect("a client");
+        let Ok(metadata) = consumer.fetch_metadata(None, CALL_MAX) else { return false };
+        let has_all = |topic: &MetadataTopic| {
+            topic.partitions().iter().all(|it| it.isr().len() == it.replicas().len())
+        };
+        metadata.topics().iter().all(has_all)
+    }
+
+    /// Commits offsets for a group that has no members, as an admin would.
+    pub(crate) fn commit(&self, group: &str, topic: &str, offsets: &[i64]) {
+        let mut config = self.config();
+        config.set("group.id", group);
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in (0..).zip(offsets) {
+            let offset = Offset::Offset(*offset);
+            list.add_partition_offset(topic, partition, offset).expect("a valid offset");
+        }
+        consumer.commit(&list, CommitMode::Sync).expect("the group takes it");
     }
 
     /// Produces in a transaction that is left open, committed or aborted by the caller.
@@ -338,6 +389,34 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// See [`Client::stream`].
+pub(crate) struct Stream {
+    producer: BaseProducer<Deliveries>,
+    sent: u32,
+}
+
+impl Stream {
+    /// Hands a record over, waiting while there is no room.
+    pub(crate) fn send(&mut self, topic: &str, message: &Message) {
+        send(&self.producer, topic, message);
+        self.sent += 1;
+    }
+
+    /// Waits until every record is acknowledged.
+    pub(crate) fn finish(&self, at_most: Duration) {
+        self.producer.flush(at_most).expect("deliveries");
+        let context = self.producer.context();
+        assert_eq!(context.failed.load(Ordering::Relaxed), 0, "deliveries failed");
+        assert_eq!(context.delivered.load(Ordering::Relaxed), self.sent, "deliveries");
+    }
+}
+
+impl Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stream({} sent)", self.sent)
+    }
+}
+
 /// Hands one record to `producer`, which may be full for a while.
 pub(crate) fn send<C>(producer: &BaseProducer<C>, topic: &str, message: &Message)
 where
@@ -399,6 +478,23 @@ impl Reader {
             self.poll(Duration::from_millis(50));
         }
         &self.seen
+    }
+
+    /// Reads for `time` and gives what came, which is not kept.
+    pub(crate) fn take(&mut self, time: Duration) -> Vec<Record> {
+        self.during(time);
+        std::mem::take(&mut self.seen)
+    }
+
+    /// Reads until nothing has come for `quiet` and hands each record to `each`; none is kept.
+    pub(crate) fn through(&mut self, quiet: Duration, mut each: impl FnMut(&Record)) {
+        loop {
+            let records = self.take(quiet);
+            records.iter().for_each(&mut each);
+            if records.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Reads `records` records and keeps none: what reading alone costs.

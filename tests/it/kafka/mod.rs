@@ -1,4 +1,5 @@
-//! A real Apache Kafka for the tests: one broker shared by all of them, private ones on demand.
+//! A real Apache Kafka for the tests: one broker shared by all of them, private ones and clusters
+//! on demand.
 //!
 //! `EXFILWATCH_KAFKA=host:port` uses a given broker instead of the shared one. Without Maven or
 //! Java the tests that need a broker say so and pass, unless `CI` or `EXFILWATCH_REQUIRE_KAFKA=1`
@@ -11,7 +12,7 @@ mod jars;
 use std::{env, fmt::Display, sync::OnceLock};
 
 pub(crate) use broker::{Broker, free_port};
-pub(crate) use client::{Client, Compression, Message, Reader, Record, send, unique};
+pub(crate) use client::{Client, Compression, Message, Reader, Record, Stream, send, unique};
 
 /// A client of the broker that all tests share, or `None` after saying why there is none.
 ///
@@ -44,6 +45,32 @@ pub(crate) fn behind(proxy: impl FnOnce(u16, u16)) -> Option<Broker> {
         proxy(port, broker);
         port
     }))
+}
+
+/// A cluster of three brokers of the test's own: three copies of every topic, of which two must be
+/// written.
+///
+/// # Panics
+/// There is none and the environment demands one.
+pub(crate) fn cluster() -> Option<Cluster> {
+    available(Broker::cluster(3)).map(Cluster)
+}
+
+/// Brokers that are one cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster(Vec<Broker>);
+
+impl Cluster {
+    /// A client of all of them.
+    pub(crate) fn client(&self) -> Client {
+        let addresses: Vec<String> = self.0.iter().map(Broker::address).collect();
+        Client::new(&addresses.join(",")).with_copies(3)
+    }
+
+    /// One of them.
+    pub(crate) fn node(&mut self, index: usize) -> &mut Broker {
+        &mut self.0[index]
+    }
 }
 
 fn available<T>(broker: Result<T, impl Display>) -> Option<T> {
