@@ -260,10 +260,10 @@ fn failed_delivery_rewinds_and_every_row_is_counted_once() {
     let mut config = config(&broker);
     // The refusals below are for ingest.
     config.detect.checkpoint_interval = Duration::from_hours(1);
-    let pipeline = pipeline(config);
     produce(&broker, theft());
     // Not retriable: librdkafka gives these messages up and would go on after them.
     broker.refuse_produce(&[REFUSED, REFUSED]);
+    let pipeline = pipeline(config);
     wait_for("every row to be applied", || evaluated(&pipeline, "applied") == 550);
     let failures = &pipeline.metrics().delivery_failures;
     assert!(failures.with_label_values(&["events"]).get() > 0, "the fault was there");
