@@ -14,6 +14,7 @@ mod group;
 mod members;
 mod membership;
 mod outcome;
+mod positions;
 mod transactions;
 mod watch;
 
