@@ -7,6 +7,7 @@
 //! the rest only read. Never here: a clock, a socket, a log line, a lock.
 //!
 //! - D1: a row at or before the highest applied of its source partition and route changes nothing.
+//! - D1, too: an event that a source which retries sent again changes nothing either (`dedup`).
 //! - D3: ids come from rule, key, opening time and ordinal, never from a clock.
 //! - D5: rows read = applied + duplicate + too late.
 //! - W4: event time is clamped to broker time plus the allowed skew. Within the skew it moves no
@@ -15,6 +16,7 @@
 
 mod contexts;
 mod decide;
+mod dedup;
 mod episodes;
 mod evidence;
 mod meters;
@@ -38,11 +40,13 @@ use crate::{
     window::Budget,
 };
 
+pub use dedup::{Dedup, ENTRIES_MAX as DEDUP_ENTRIES_MAX};
 pub use save::{CHUNK_BYTES, Restoring, SaveOptions, Saved, WALK_PARTS};
 pub use stats::Stats;
 
 use self::{
     contexts::{Charge, Contexts},
+    dedup::{Fingerprint, Sighting},
     episodes::Episodes,
     evidence::Near,
     meters::MeterState,
@@ -64,6 +68,9 @@ pub struct EngineOptions {
     pub allowed_skew_ms: i64,
     /// Ceiling of its tables, in bytes.
     pub memory_limit: u64,
+    /// Rows of sources that retry which are remembered, 0 for none; at most
+    /// [`DEDUP_ENTRIES_MAX`].
+    pub dedup_entries: usize,
 }
 
 /// The detector of one events partition.
@@ -75,6 +82,7 @@ pub struct Engine {
     budget: Budget,
     contexts: Contexts,
     applied: Applied,
+    dedup: Dedup,
     near: Near,
     episodes: Episodes,
     outbox: Outbox,
@@ -111,6 +119,7 @@ impl Engine {
             budget,
             contexts: Contexts::default(),
             applied: Applied::default(),
+            dedup: Dedup::new(options.dedup_entries),
             near: Near::default(),
             episodes: Episodes::default(),
             outbox: Outbox::default(),
@@ -192,6 +201,10 @@ impl Engine {
             self.stats.duplicate += 1;
             return;
         }
+        if batch.retries(row) && self.is_repeated(message, row) {
+            self.stats.duplicate += 1;
+            return;
+        }
         let mut at = batch.event_time(row);
         if at > message.latest {
             at = message.latest;
@@ -209,6 +222,28 @@ impl Engine {
             self.row_too_late(at, message.broker_time);
         }
         self.watch_budget(message.broker_time);
+    }
+
+    /// Whether a source that retries has sent this event before.
+    fn is_repeated(&mut self, message: &Message<'_>, row: usize) -> bool {
+        if self.dedup.capacity() == 0 {
+            return false;
+        }
+        let batch = message.batch;
+        let source = self.contexts.source(self.context_id(batch, row));
+        let Some(fingerprint) = Fingerprint::of(batch, row, source) else { return false };
+        match self.dedup.see(fingerprint, message.broker_time) {
+            Sighting::New => false,
+            Sighting::Repeated => {
+                self.stats.repeated += 1;
+                true
+            }
+            // A client that never changes its ids must not vanish.
+            Sighting::Reused => {
+                self.stats.reused_ids += 1;
+                false
+            }
+        }
     }
 
     /// Alerts decided since the last call, in order, appended to `out`. They stay in the outbox.
@@ -249,6 +284,12 @@ impl Engine {
     #[must_use]
     pub const fn applied(&self) -> &Applied {
         &self.applied
+    }
+
+    /// What is remembered of sources that retry.
+    #[must_use]
+    pub const fn dedup(&self) -> &Dedup {
+        &self.dedup
     }
 
     /// The partition's time, W6; `None` before the first row.
