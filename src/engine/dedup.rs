@@ -78,6 +78,18 @@ impl Dedup {
         }
     }
 
+    /// Starts loading what [`Self::see`] will look at for the row that comes after `before` others.
+    #[inline]
+    pub(super) fn prefetch(&self, fingerprint: Fingerprint, before: usize) {
+        self.by_content.prefetch(fingerprint.content_hash());
+        self.by_id.prefetch(fingerprint.id);
+        if self.entries.len() == self.capacity {
+            let gone = self.entries[(self.hand + before) % self.capacity].fingerprint;
+            self.by_content.prefetch(gone.content_hash());
+            self.by_id.prefetch(gone.id);
+        }
+    }
+
     /// Compares a row with those before it, and remembers it unless it is a repeat.
     pub(super) fn see(&mut self, fingerprint: Fingerprint, at: EventTime) -> Sighting {
         debug_assert!(self.capacity > 0, "the engine does not ask where it is off");
@@ -129,12 +141,10 @@ impl Dedup {
 
     /// Forgets the entry at `place`.
     fn evict(&mut self, place: usize) -> Fingerprint {
-        let entries = &self.entries;
-        let gone = entries[place].fingerprint;
-        let content_of = |place: usize| entries[place].fingerprint.content_hash();
-        self.by_content.remove(gone.content_hash(), place, content_of);
-        // A newer entry with this id has taken its place there.
-        self.by_id.remove(gone.id, place, |place| entries[place].fingerprint.id);
+        let gone = self.entries[place].fingerprint;
+        self.by_content.remove(gone.content_hash(), place);
+        // A newer entry with this id may have taken its place there.
+        self.by_id.remove(gone.id, place);
         self.evicted += 1;
         gone
     }

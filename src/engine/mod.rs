@@ -96,6 +96,8 @@ pub struct Engine {
     /// Scratch of a batch: entry of [`Contexts`] by dictionary id, number in [`Applied`] by source.
     context_ids: Vec<u32>,
     applied_ids: Vec<usize>,
+    /// Of the rows of a chunk, where sources retry.
+    fingerprints: Vec<Option<Fingerprint>>,
 }
 
 /// What is the same for all rows of a message.
@@ -129,6 +131,7 @@ impl Engine {
             saves_all: true,
             context_ids: Vec::new(),
             applied_ids: Vec::new(),
+            fingerprints: Vec::with_capacity(CHUNK),
             options,
             rules,
         }
@@ -145,8 +148,10 @@ impl Engine {
         for start in (0..batch.len()).step_by(CHUNK) {
             let rows = start..(start + CHUNK).min(batch.len());
             self.prefetch(batch, rows.clone());
+            self.identify(batch, rows.clone());
             for row in rows {
-                self.apply_row(&message, row);
+                let fingerprint = self.fingerprints.get(row - start).copied().flatten();
+                self.apply_row(&message, row, fingerprint);
             }
         }
         if let Some(mark) = batch.mark() {
@@ -194,14 +199,32 @@ impl Engine {
         }
     }
 
-    fn apply_row(&mut self, message: &Message<'_>, row: usize) {
+    /// Fingerprints of the rows that may have come before; none at all where no source retries.
+    fn identify(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
+        self.fingerprints.clear();
+        let retries = batch.sources().iter().any(|source| source.retries);
+        if !retries || self.dedup.capacity() == 0 {
+            return;
+        }
+        for row in rows {
+            let source = self.contexts.source(self.context_id(batch, row));
+            let fingerprint = batch.retries(row).then(|| Fingerprint::of(batch, row, source));
+            let fingerprint = fingerprint.flatten();
+            if let Some(fingerprint) = fingerprint {
+                self.dedup.prefetch(fingerprint, self.fingerprints.len());
+            }
+            self.fingerprints.push(fingerprint);
+        }
+    }
+
+    fn apply_row(&mut self, message: &Message<'_>, row: usize, fingerprint: Option<Fingerprint>) {
         let batch = message.batch;
         self.stats.rows_read += 1;
         if !self.applied.advance(self.applied_ids[batch.source(row)], batch.position(row)) {
             self.stats.duplicate += 1;
             return;
         }
-        if batch.retries(row) && self.is_repeated(message, row) {
+        if fingerprint.is_some_and(|row| self.is_repeated(row, message.broker_time)) {
             self.stats.duplicate += 1;
             return;
         }
@@ -225,14 +248,8 @@ impl Engine {
     }
 
     /// Whether a source that retries has sent this event before.
-    fn is_repeated(&mut self, message: &Message<'_>, row: usize) -> bool {
-        if self.dedup.capacity() == 0 {
-            return false;
-        }
-        let batch = message.batch;
-        let source = self.contexts.source(self.context_id(batch, row));
-        let Some(fingerprint) = Fingerprint::of(batch, row, source) else { return false };
-        match self.dedup.see(fingerprint, message.broker_time) {
+    fn is_repeated(&mut self, fingerprint: Fingerprint, broker_time: EventTime) -> bool {
+        match self.dedup.see(fingerprint, broker_time) {
             Sighting::New => false,
             Sighting::Repeated => {
                 self.stats.repeated += 1;

@@ -315,6 +315,7 @@ impl Restoring {
             saves_all: false,
             context_ids: Vec::new(),
             applied_ids: Vec::new(),
+            fingerprints: Vec::new(),
             rules,
         };
         let near = vec![None; head.near.0 as usize];
