@@ -82,7 +82,12 @@ impl Rig {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions { partition: Partition(0), allowed_skew_ms: 300_000, memory_limit: 4 << 30 }
+    EngineOptions {
+        partition: Partition(0),
+        allowed_skew_ms: 300_000,
+        memory_limit: 4 << 30,
+        dedup_entries: 0,
+    }
 }
 
 fn rig() -> Rig {

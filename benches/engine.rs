@@ -1,8 +1,9 @@
 //! Cost per row of the core: routing and encoding (ingest), decoding and applying (detect).
 //!
 //! `cargo bench --bench engine --no-default-features`. One message of 4,096 rows a turn, event time
-//! going on, at 10k and 1M principals; four windows of 1 min, 1 h, 24 h and 30 d.
-#![expect(clippy::unwrap_used, reason = "a bench reports by panic")]
+//! going on, at 10k and 1M principals; four windows of 1 min, 1 h, 24 h and 30 d. The last is of a
+//! source that retries, its rows compared with those before and as many forgotten as remembered.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::{hint::black_box, sync::Arc};
@@ -49,7 +50,7 @@ fn rules() -> Arc<RuleSet> {
 fn event(name: &str, number: u64) -> Event<'_> {
     let at = START_MS + i64::try_from(number).unwrap();
     Event {
-        event_id: Some("20260302_090000_00012_bench".into()),
+        event_id: Some(format!("20260302_090000_{number:09}_bench").into()),
         event_time: EventTime::from_millis(at),
         principal: Principal { id: name.into(), ..Principal::default() },
         source: Source { kind: "postgresql".into(), ..Source::default() },
@@ -70,7 +71,7 @@ fn event(name: &str, number: u64) -> Event<'_> {
 
 /// Routes the next message; keys are uniform over `principals`.
 fn message(router: &mut Router, from: u64, principals: u64) -> Vec<u8> {
-    let source = router.source(&SourcePartition::default());
+    let source = router.source_that_retries(&SourcePartition::default());
     for number in from..from + ROWS {
         let principal = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % principals;
         let name = format!("user-{principal:07}");
@@ -106,9 +107,13 @@ fn benches(criterion: &mut Criterion) {
     group.bench_function("decode", |bencher| {
         bencher.iter(|| Batch::decode(black_box(&payload)).unwrap());
     });
-    for principals in [10_000, 1_000_000] {
-        let options =
-            EngineOptions { partition: Partition(0), allowed_skew_ms: 0, memory_limit: 2 << 30 };
+    for (principals, remembered) in [(10_000, 0), (1_000_000, 0), (1_000_000, 1 << 18)] {
+        let options = EngineOptions {
+            partition: Partition(0),
+            allowed_skew_ms: 0,
+            memory_limit: 2 << 30,
+            dedup_entries: remembered,
+        };
         let mut engine = Engine::new(options, rules());
         let now = EventTime::from_millis(START_MS + 1_000_000_000_000);
         let (mut routing, mut from) = (router(), 0);
@@ -119,13 +124,20 @@ fn benches(criterion: &mut Criterion) {
         for _ in 0..2 * principals / ROWS {
             engine.apply(&next(), now);
         }
-        group.bench_function(format!("apply, {principals} principals"), |bencher| {
-            bencher.iter_batched_ref(
-                &mut next,
-                |batch| engine.apply(batch, now),
-                criterion::BatchSize::NumIterations(16),
-            );
-        });
+        group.bench_function(
+            format!("apply, {principals} principals, {remembered} rows remembered"),
+            |bencher| {
+                bencher.iter_batched_ref(
+                    &mut next,
+                    |batch| engine.apply(batch, now),
+                    criterion::BatchSize::NumIterations(16),
+                );
+            },
+        );
+        engine.save_all_next();
+        let saved: usize = engine.save().chunks.iter().map(Vec::len).sum();
+        println!("{} bytes for {} rows remembered", engine.dedup().bytes(), engine.dedup().len());
+        println!("{saved} bytes to save everything");
     }
 }
 

@@ -190,9 +190,9 @@ fn json(n: u64) -> String {
     )
 }
 
-/// Decodes and routes `numbers`, one record each.
+/// Decodes and routes `records` of a source that retries, from an offset on.
 fn route(router: &mut Router, decoder: &mut CanonicalDecoder, records: &[String], from: u64) {
-    let source = router.source(&SourcePartition::default());
+    let source = router.source_that_retries(&SourcePartition::default());
     for (offset, record) in (from..).zip(records) {
         let offset = Offset(i64::try_from(offset).expect("small"));
         let whole =
@@ -209,15 +209,21 @@ fn route(router: &mut Router, decoder: &mut CanonicalDecoder, records: &[String]
 #[test]
 fn the_engine_allocates_as_much_for_a_message_of_many_rows_as_for_one_of_few() {
     let (mut router, mut decoder) = (router(), CanonicalDecoder::default());
+    let mut from = 0;
     let mut message = |numbers: std::ops::Range<u64>| {
         let records: Vec<String> = numbers.clone().map(json).collect();
-        route(&mut router, &mut decoder, &records, numbers.start);
+        route(&mut router, &mut decoder, &records, from);
+        from += records.len() as u64;
         let mut out = Vec::new();
         router.flush(&mut out).unwrap();
         Batch::decode(&out[0].payload).unwrap()
     };
-    let options =
-        EngineOptions { partition: Partition(0), allowed_skew_ms: 0, memory_limit: 64 << 20 };
+    let options = EngineOptions {
+        partition: Partition(0),
+        allowed_skew_ms: 0,
+        memory_limit: 64 << 20,
+        dedup_entries: 1024,
+    };
     let mut engine = Engine::new(options, Arc::new(compile(&[rule()])));
     let now = EventTime::from_millis(1_800_000_000_000);
     let mut cost = |batch: &Batch| {
@@ -228,7 +234,9 @@ fn the_engine_allocates_as_much_for_a_message_of_many_rows_as_for_one_of_few() {
     cost(&message(0..6400));
     let (few, many) = (cost(&message(6400..6464)), cost(&message(6464..14_464)));
     assert_eq!(few, many);
-    assert_eq!(engine.stats().applied, 14_464);
+    assert_eq!(cost(&message(14_400..14_464)), few, "sent again");
+    assert_eq!((engine.stats().applied, engine.stats().repeated), (14_464, 64));
+    assert!(engine.dedup().evicted() > 0, "what is remembered has given way to others");
     assert_eq!(engine.promoted(GroupBy::PrincipalId), 10, "evidence is part of what is measured");
 }
 

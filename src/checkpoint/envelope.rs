@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 use super::Unusable;
 
 /// Format of the records that this version writes. It reads this one and the one before it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"XFWC";
 const HEAD_BYTES: usize = 16;

@@ -71,8 +71,16 @@ impl State {
     }
 
     fn rebuild(&self, manifest: &Manifest) -> Result<Engine, Unusable> {
+        self.rebuild_with(manifest, options())
+    }
+
+    fn rebuild_with(
+        &self,
+        manifest: &Manifest,
+        options: EngineOptions,
+    ) -> Result<Engine, Unusable> {
         let read = |offset| Ok::<_, Infallible>(self.read(offset));
-        rebuild(manifest, options(), read).unwrap_or_else(|never| match never {})
+        rebuild(manifest, options, read).unwrap_or_else(|never| match never {})
     }
 }
 
@@ -81,7 +89,12 @@ fn origin() -> Origin {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions { partition: Partition(0), allowed_skew_ms: 300_000, memory_limit: 64 << 20 }
+    EngineOptions {
+        partition: Partition(0),
+        allowed_skew_ms: 300_000,
+        memory_limit: 64 << 20,
+        dedup_entries: 10,
+    }
 }
 
 fn written() -> Arc<RuleSet> {
@@ -92,8 +105,15 @@ fn written() -> Arc<RuleSet> {
     ])
 }
 
+/// Principal, seconds since the read before, rows; and which of the last reads, 0 being the last,
+/// is sent again instead.
+type Read = (u8, u64, u64, Option<usize>);
+
+/// How many of the last reads may be sent again: one less than the engine remembers.
+const AGAIN_MAX: usize = 9;
+
 /// The events topic: one message a read, in the order given.
-fn log(reads: &[(u8, u64, u64)]) -> Vec<Batch> {
+fn log(reads: &[Read]) -> Vec<Batch> {
     let mut router = Router::new(RouterSpec {
         routes: written().routes(),
         partitions: 1,
@@ -101,12 +121,23 @@ fn log(reads: &[(u8, u64, u64)]) -> Vec<Batch> {
         identity: Identity::new(&IdentitySpec::default()),
         catalog: Catalog::new(Vec::new()),
     });
-    let id = router.source(&source(0));
+    let (id, other) =
+        (router.source_that_retries(&source(0)), router.source_that_retries(&source(1)));
     let (mut at_s, mut log) = (0, Vec::new());
-    for (offset, (principal, gap_s, rows)) in reads.iter().enumerate() {
-        at_s += gap_s;
-        let event = event(&format!("p{principal}"), at_s, *rows);
-        router.push(id, Offset(i64::try_from(offset).unwrap()), 0, &event);
+    let mut sent = Vec::new();
+    for (offset, (principal, gap_s, rows, again)) in reads.iter().enumerate() {
+        let offset = Offset(i64::try_from(offset).unwrap());
+        if let Some(event) = again.and_then(|again| sent.iter().rev().nth(again)) {
+            router.push(other, offset, 0, event);
+        } else {
+            at_s += gap_s;
+            let mut event = event(&format!("p{principal}"), at_s, *rows);
+            // Some ids are used for several reads. No two reads are the same.
+            event.event_id = Some(format!("e-{}", offset.0 % 17).into());
+            event.event_time = event.event_time.plus_millis(offset.0);
+            router.push(id, offset, 0, &event);
+            sent.push(event);
+        }
         let mut messages = Vec::new();
         router.flush(&mut messages).unwrap();
         log.extend(messages.iter().map(|message| Batch::decode(&message.payload).unwrap()));
@@ -151,9 +182,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 150)
 }
 
-fn reads() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
+fn reads() -> impl Strategy<Value = Vec<Read>> {
     let gap_s = prop_oneof![0..90_u64, 0..4000_u64];
-    prop::collection::vec((0..40_u8, gap_s, 0..60_u64), 1..150)
+    let again = prop::option::weighted(0.2, 0..AGAIN_MAX);
+    prop::collection::vec((0..40_u8, gap_s, 0..60_u64, again), 1..150)
 }
 
 /// One owner after the other of one partition.
@@ -295,6 +327,13 @@ proptest! {
         prop_assert_eq!(values(&mut owner.engine), values(&mut undisturbed.engine));
         prop_assert_eq!(owner.engine.stats(), undisturbed.engine.stats());
         prop_assert_eq!(owner.engine.episodes(), undisturbed.engine.episodes());
+        let dedup = |owner: &Owner| {
+            let dedup = owner.engine.dedup();
+            (dedup.len(), dedup.evicted(), dedup.horizon_ms(broker_time()))
+        };
+        prop_assert_eq!(dedup(&owner), dedup(&undisturbed));
+        let again = log.iter().filter(|batch| batch.sources()[0].source.partition == 1).count();
+        prop_assert_eq!(undisturbed.engine.stats().repeated, again as u64, "counted once");
     }
 
     #[test]
@@ -358,7 +397,7 @@ fn a_record_of_another_owner_or_format_is_named_as_such() {
 
 #[test]
 fn a_large_state_is_written_in_parts_and_small_changes_cost_little() {
-    let reads: Vec<_> = (0..40).map(|n| (n, 1, 1)).collect();
+    let reads: Vec<_> = (0..40).map(|n| (n, 1, 1, None)).collect();
     let mut owner = Owner::new();
     for batch in &log(&reads) {
         owner.apply(batch);

@@ -12,8 +12,8 @@ use super::raw::{
 };
 use super::values::{Bytes, Glob, List, Name, Role, Text, TopicName, show_size, show_span};
 use super::{
-    AlertsConfig, Config, DeadLetterConfig, DetectConfig, HttpConfig, IngestConfig, Input, Roles,
-    ShutdownConfig, Start, TopicShape, Topics, kafka, lint, rules,
+    AlertsConfig, Config, DeadLetterConfig, DedupConfig, DetectConfig, HttpConfig, IngestConfig,
+    Input, Roles, ShutdownConfig, Start, TopicShape, Topics, kafka, lint, rules,
 };
 use crate::event::{Format, SourceDefaults, catalog::CatalogEntry, identity::IdentitySpec};
 use crate::rules::GroupBy;
@@ -125,6 +125,9 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
         inputs,
         ingest,
         detect,
+        dedup: DedupConfig {
+            entries: raw.dedup.unwrap_or_default().entries.unwrap_or(262_144) as usize,
+        },
         alerts,
         dead_letter,
         http: HttpConfig {
@@ -195,11 +198,13 @@ fn inputs(raw: List<RawInput>, topics: &Topics, check: &mut Check<'_>) -> Vec<In
         named.push((place, topic.clone()));
         let text = |name: Option<Text<Name>>| name.map(|Text(Name(name))| name);
         let source = raw.source.unwrap_or_default();
+        let format = raw.format.map_or(Format::Canonical, |format| format.0);
         inputs.push(Input {
             topic,
-            format: raw.format.map_or(Format::Canonical, |format| format.0),
+            format,
             start: raw.start.map_or(Start::Earliest, |Text(start)| start),
             keyed: raw.keyed.unwrap_or(false),
+            retries: raw.retries.unwrap_or(format.retries()),
             source: SourceDefaults {
                 kind: text(source.kind),
                 instance: text(source.instance),

@@ -48,6 +48,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// Limits of detect.
     pub detect: DetectConfig,
+    /// What is remembered of inputs whose sources retry.
+    pub dedup: DedupConfig,
     /// How alerts are produced.
     pub alerts: AlertsConfig,
     /// Limits of the dead-letter topic.
@@ -78,6 +80,7 @@ impl Config {
             ("inputs", self.inputs != other.inputs),
             ("ingest", self.ingest != other.ingest),
             ("detect", self.detect != other.detect),
+            ("dedup", self.dedup != other.dedup),
             ("alerts", self.alerts != other.alerts),
             ("dead_letter", self.dead_letter != other.dead_letter),
             ("http", self.http != other.http),
@@ -146,6 +149,8 @@ pub struct Input {
     pub start: Start,
     /// Detect reads it directly (DESIGN 4).
     pub keyed: bool,
+    /// Its sources may send an event again, under the same id.
+    pub retries: bool,
     /// What the records do not say.
     pub source: SourceDefaults,
 }
@@ -184,6 +189,13 @@ pub struct DetectConfig {
     pub threads: usize,
     /// Bytes of messages that wait for one worker before its partitions are paused.
     pub queue_bytes: u64,
+}
+
+/// `dedup:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupConfig {
+    /// Rows remembered for each partition of the events topic; 0 is off.
+    pub entries: usize,
 }
 
 /// `alerts:`.

@@ -43,6 +43,8 @@ pub(super) struct RawConfig {
     pub(super) ingest: Option<RawIngest>,
     /// How detect counts.
     pub(super) detect: Option<RawDetect>,
+    /// What is remembered of inputs whose sources retry.
+    pub(super) dedup: Option<RawDedup>,
     /// How alerts are published.
     pub(super) alerts: Option<RawAlerts>,
     /// What is kept of records that could not become events.
@@ -140,6 +142,9 @@ pub(super) struct RawInput {
     /// directly.
     #[schemars(extend("default" = false))]
     pub(super) keyed: Option<bool>,
+    /// Whether its sources may send an event again under the same `event_id`: repeats are not
+    /// counted. Every event must have an id of its own. Default: true for trino, else false.
+    pub(super) retries: Option<bool>,
     /// What the records do not say.
     pub(super) source: Option<RawSource>,
 }
@@ -189,6 +194,15 @@ pub(super) struct RawDetect {
     /// How many bytes of messages wait for one worker before its partitions are paused.
     #[schemars(extend("default" = "32MiB"))]
     pub(super) queue_bytes: Option<Text<Bytes>>,
+}
+
+/// `dedup:`
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDedup {
+    /// Rows remembered for each partition of the events topic, to know a repeat by; 0 is off.
+    #[schemars(range(min = 0, max = 8_388_608), extend("default" = 262_144))]
+    pub(super) entries: Option<u32>,
 }
 
 /// `alerts:`

@@ -63,7 +63,7 @@ exfilwatch.yaml: 7 problems
   exfilwatch.yaml:3:26: kafka.properties.group.id: is set by exfilwatch and cannot be passed through
     hint: use kafka.group_id
   exfilwatch.yaml:6:5: inputs[0].fromat: unknown key; allowed here: topic, format, start, \
-   keyed, source
+   keyed, retries, source
     hint: did you mean `format`?
   exfilwatch.yaml:9:13: rules[0].where.object.label: unknown key; allowed here: client.address, \
 client.application, destination, object, object.database, object.labels, object.name, \
@@ -111,6 +111,8 @@ fn each_fault_says_what_was_found_and_what_is_allowed() {
         ("inputs: [reads]", "inputs[0]: found \"reads\"; expected an input with topic, format"),
         ("inputs: [{topic: a, format: jsno}]", "expected one of canonical, trino, arrow"),
         ("inputs: [{topic: a, start: now}]", "\"now\" is no place to start; expected earliest"),
+        ("inputs: [{topic: a, retries: 5}]", "inputs[0].retries: found 5; expected true or false"),
+        ("dedup: {entries: 1KiB}", "found \"1KiB\"; expected a whole number from 0 to 8388608"),
         ("inputs: [{topic: a, keyed: yes}]", "found \"yes\"; expected true or false"),
         ("inputs: [{topic: a}, {topic: a}]", "inputs[1].topic: topic `a` was given before"),
         (
@@ -194,6 +196,8 @@ fn bounds_hold_at_the_bound() {
         "detect: {queue_bytes: 1GiB}",
         "alerts: {queue_bytes: 1MiB}",
         "alerts: {queue_bytes: 1GiB}",
+        "dedup: {entries: 0}",
+        "dedup: {entries: 8388608}",
         "shutdown: {drain_timeout: 44999ms}",
         "ingest: {max_drift: 30d, hold_bytes: 1GiB}",
         "dead_letter: {max_bytes: 1KiB, bytes_per_second: 1GiB}",
@@ -210,6 +214,8 @@ fn bounds_hold_at_the_bound() {
         "detect: {queue_bytes: 1073741825}",
         "detect: {allowed_skew: 86400001ms}",
         "detect: {checkpoint_interval: 999ms}",
+        "dedup: {entries: 8388609}",
+        "dedup: {entries: -1}",
         "shutdown: {drain_timeout: 45s}",
         "ingest: {max_drift: 0s}",
         "ingest: {hold_bytes: 1025MiB}",
@@ -219,6 +225,19 @@ fn bounds_hold_at_the_bound() {
     ] {
         assert_eq!(faults_with(bad).len(), 1, "{bad}");
     }
+}
+
+#[test]
+fn trino_retries_unless_it_is_told_otherwise_and_others_only_if_told() {
+    let retries = |input: &str| {
+        let loaded = load_text(&minimal_with(&format!("inputs: [{{topic: a{input}}}]")));
+        loaded.unwrap().config.inputs[0].retries
+    };
+    assert!(!retries("") && !retries(", format: arrow"));
+    assert!(retries(", format: trino") && retries(", retries: true"));
+    assert!(!retries(", format: trino, retries: false"));
+    let most = load_text(&minimal_with("dedup: {entries: 8388608}")).unwrap().config;
+    assert_eq!(most.dedup.entries, crate::engine::DEDUP_ENTRIES_MAX);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     rules::{RuleSet, Verdict},
 };
 
-use super::Stats;
+use super::{Stats, dedup::SourceHash};
 
 /// Bytes of contexts remembered over messages; when more come, all are forgotten and decided anew.
 /// One message may hold more for itself, which its own limit bounds (`event::route`).
@@ -41,6 +41,7 @@ struct Entry {
     hash: u64,
     text: Box<str>,
     context: Context,
+    source: SourceHash,
     /// By route, then by object (one entry where rows are not objects).
     charges: [Vec<Vec<Charge>>; GroupBy::ALL.len()],
 }
@@ -75,7 +76,8 @@ impl Contexts {
         let id = u32::try_from(entries.len()).expect("a message holds fewer than 2^32 contexts");
         let charges = GroupBy::ALL.map(|route| charges(&context, route, rules));
         self.bytes += 3 * text.len() + ENTRY_BYTES;
-        self.entries.push(Entry { hash, text: text.into(), context, charges });
+        let source = SourceHash::of(&context);
+        self.entries.push(Entry { hash, text: text.into(), context, source, charges });
         let entries = &self.entries;
         self.table.insert_unique(hash, id, |&id| entries[id as usize].hash);
         id
@@ -83,6 +85,10 @@ impl Contexts {
 
     pub(super) fn context(&self, id: u32) -> &Context {
         &self.entries[id as usize].context
+    }
+
+    pub(super) fn source(&self, id: u32) -> SourceHash {
+        self.entries[id as usize].source
     }
 
     #[inline]

@@ -7,6 +7,7 @@
 //! the rest only read. Never here: a clock, a socket, a log line, a lock.
 //!
 //! - D1: a row at or before the highest applied of its source partition and route changes nothing.
+//! - D1, too: an event that a source which retries sent again changes nothing either (`dedup`).
 //! - D3: ids come from rule, key, opening time and ordinal, never from a clock.
 //! - D5: rows read = applied + duplicate + too late.
 //! - W4: event time is clamped to broker time plus the allowed skew. Within the skew it moves no
@@ -15,6 +16,7 @@
 
 mod contexts;
 mod decide;
+mod dedup;
 mod episodes;
 mod evidence;
 mod meters;
@@ -38,11 +40,13 @@ use crate::{
     window::Budget,
 };
 
+pub use dedup::{Dedup, ENTRIES_MAX as DEDUP_ENTRIES_MAX};
 pub use save::{CHUNK_BYTES, Restoring, SaveOptions, Saved, WALK_PARTS};
 pub use stats::Stats;
 
 use self::{
     contexts::{Charge, Contexts},
+    dedup::{Fingerprint, Sighting},
     episodes::Episodes,
     evidence::Near,
     meters::MeterState,
@@ -64,6 +68,9 @@ pub struct EngineOptions {
     pub allowed_skew_ms: i64,
     /// Ceiling of its tables, in bytes.
     pub memory_limit: u64,
+    /// Rows of sources that retry which are remembered, 0 for none; at most
+    /// [`DEDUP_ENTRIES_MAX`].
+    pub dedup_entries: usize,
 }
 
 /// The detector of one events partition.
@@ -75,6 +82,7 @@ pub struct Engine {
     budget: Budget,
     contexts: Contexts,
     applied: Applied,
+    dedup: Dedup,
     near: Near,
     episodes: Episodes,
     outbox: Outbox,
@@ -88,6 +96,8 @@ pub struct Engine {
     /// Scratch of a batch: entry of [`Contexts`] by dictionary id, number in [`Applied`] by source.
     context_ids: Vec<u32>,
     applied_ids: Vec<usize>,
+    /// Of the rows of a chunk, where sources retry.
+    fingerprints: Vec<Option<Fingerprint>>,
 }
 
 /// What is the same for all rows of a message.
@@ -111,6 +121,7 @@ impl Engine {
             budget,
             contexts: Contexts::default(),
             applied: Applied::default(),
+            dedup: Dedup::new(options.dedup_entries),
             near: Near::default(),
             episodes: Episodes::default(),
             outbox: Outbox::default(),
@@ -120,6 +131,7 @@ impl Engine {
             saves_all: true,
             context_ids: Vec::new(),
             applied_ids: Vec::new(),
+            fingerprints: Vec::with_capacity(CHUNK),
             options,
             rules,
         }
@@ -136,8 +148,10 @@ impl Engine {
         for start in (0..batch.len()).step_by(CHUNK) {
             let rows = start..(start + CHUNK).min(batch.len());
             self.prefetch(batch, rows.clone());
+            self.identify(batch, rows.clone());
             for row in rows {
-                self.apply_row(&message, row);
+                let fingerprint = self.fingerprints.get(row - start).copied().flatten();
+                self.apply_row(&message, row, fingerprint);
             }
         }
         if let Some(mark) = batch.mark() {
@@ -188,10 +202,32 @@ impl Engine {
         }
     }
 
-    fn apply_row(&mut self, message: &Message<'_>, row: usize) {
+    /// Fingerprints of the rows that may have come before; none at all where no source retries.
+    fn identify(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
+        self.fingerprints.clear();
+        let retries = batch.sources().iter().any(|source| source.retries);
+        if !retries || self.dedup.capacity() == 0 {
+            return;
+        }
+        for row in rows {
+            let source = self.contexts.source(self.context_id(batch, row));
+            let fingerprint = batch.retries(row).then(|| Fingerprint::of(batch, row, source));
+            let fingerprint = fingerprint.flatten();
+            if let Some(fingerprint) = fingerprint {
+                self.dedup.prefetch(fingerprint, self.fingerprints.len());
+            }
+            self.fingerprints.push(fingerprint);
+        }
+    }
+
+    fn apply_row(&mut self, message: &Message<'_>, row: usize, fingerprint: Option<Fingerprint>) {
         let batch = message.batch;
         self.stats.rows_read += 1;
         if !self.applied.advance(self.applied_ids[batch.source(row)], batch.position(row)) {
+            self.stats.duplicate += 1;
+            return;
+        }
+        if fingerprint.is_some_and(|row| self.is_repeated(row, message.broker_time)) {
             self.stats.duplicate += 1;
             return;
         }
@@ -212,6 +248,22 @@ impl Engine {
             self.row_too_late(at, message.broker_time);
         }
         self.watch_budget(message.broker_time);
+    }
+
+    /// Whether a source that retries has sent this event before.
+    fn is_repeated(&mut self, fingerprint: Fingerprint, broker_time: EventTime) -> bool {
+        match self.dedup.see(fingerprint, broker_time) {
+            Sighting::New => false,
+            Sighting::Repeated => {
+                self.stats.repeated += 1;
+                true
+            }
+            // A client that never changes its ids must not vanish.
+            Sighting::Reused => {
+                self.stats.reused_ids += 1;
+                false
+            }
+        }
     }
 
     /// Alerts decided since the last call, in order, appended to `out`. They stay in the outbox.
@@ -258,6 +310,12 @@ impl Engine {
     #[must_use]
     pub const fn applied(&self) -> &Applied {
         &self.applied
+    }
+
+    /// What is remembered of sources that retry.
+    #[must_use]
+    pub const fn dedup(&self) -> &Dedup {
+        &self.dedup
     }
 
     /// The partition's time, W6; `None` before the first row.

@@ -21,6 +21,7 @@ use crate::{
 use super::{
     Engine, EngineOptions, Stats,
     contexts::Contexts,
+    dedup::{Dedup, DedupShape, RestoringDedup},
     episodes::{Episode, EpisodeKey, Episodes},
     evidence::{Near, NearKey, Seen},
     meters::{LanesShape, MeterState},
@@ -39,7 +40,9 @@ const WALK_BYTES_MIN: usize = if cfg!(test) { 512 } else { 64 * 1024 };
 /// Code of evidence in entries, after those of [`Array`].
 const NEAR_CODE: u8 = 3;
 /// About what an entry of evidence takes.
-const NEAR_BYTES: usize = 2048;
+const NEAR_BYTES: usize = if cfg!(test) { 256 } else { 2048 };
+/// Code of what is remembered of sources that retry.
+const DEDUP_CODE: u8 = 4;
 
 /// One checkpoint of an engine.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub struct Saved {
     pub is_whole: bool,
 }
 
-/// Where the walk goes on: array of a table, or evidence after the last table.
+/// Where the walk goes on: array of a table, or what comes after the last table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Walk {
     table: u32,
@@ -62,8 +65,8 @@ pub(super) struct Walk {
     number: u32,
 }
 
-/// The table that stands for evidence in a walk.
-const NEAR_TABLE: u32 = u32::MAX;
+/// The table that stands in a walk for what is in none.
+const NO_TABLE: u32 = u32::MAX;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -76,6 +79,8 @@ struct Head {
     episodes: Vec<(EpisodeKey, Episode)>,
     /// Entries of evidence, and the hand of their replacement.
     near: (u32, u32),
+    #[serde(default)]
+    dedup: DedupShape,
     outbox: Vec<Arc<Alert>>,
     conditions: Conditions,
     stats: Stats,
@@ -136,6 +141,9 @@ impl Engine {
         for place in self.near.take_changes() {
             save_near(&mut self.near, place, chunks.open());
         }
+        for block in self.dedup.take_changes() {
+            save_block(&mut self.dedup, block, chunks.open());
+        }
         let is_whole = std::mem::take(&mut self.saves_all);
         Saved { chunks: chunks.finish(), head: self.head(options.publishes), ends_walk, is_whole }
     }
@@ -144,6 +152,7 @@ impl Engine {
     pub fn save_all_next(&mut self) {
         self.meters.iter_mut().flat_map(MeterState::tables).for_each(|(_, table)| table.mark_all());
         self.near.mark_all();
+        self.dedup.mark_all();
         self.walk = Walk::default();
         self.saves_all = true;
     }
@@ -155,8 +164,9 @@ impl Engine {
         let all: usize = tables
             .map(|(_, t)| Array::ALL.map(|array| bytes_of(t, array)).iter().sum::<usize>())
             .sum();
-        let near = self.near.shape().0;
-        let all = all + near as usize * NEAR_BYTES;
+        let all = all
+            + self.near.shape().0 as usize * NEAR_BYTES
+            + self.dedup.blocks() as usize * Dedup::BLOCK_BYTES;
         let mut left = (all / WALK_PARTS + 1).max(WALK_BYTES_MIN);
         let from = self.walk;
         let mut tables: Vec<_> = self.meters.iter_mut().flat_map(MeterState::tables).collect();
@@ -180,14 +190,33 @@ impl Engine {
                 }
             }
         }
-        let start = if from.table == NEAR_TABLE { from.number } else { 0 };
-        for place in start..near {
-            if NEAR_BYTES > left {
-                self.walk = Walk { table: NEAR_TABLE, array: NEAR_CODE, number: place };
-                return false;
+        self.walk_on(from, left, chunks)
+    }
+
+    /// The walk through what is in no table: evidence, then what may come again.
+    fn walk_on(&mut self, from: Walk, mut left: usize, chunks: &mut Chunks) -> bool {
+        let parts = [
+            (NEAR_CODE, self.near.shape().0, NEAR_BYTES),
+            (DEDUP_CODE, self.dedup.blocks(), Dedup::BLOCK_BYTES),
+        ];
+        for (array, count, bytes) in parts {
+            let start = match (NO_TABLE, array).cmp(&(from.table, from.array)) {
+                std::cmp::Ordering::Less => continue,
+                std::cmp::Ordering::Equal => from.number,
+                std::cmp::Ordering::Greater => 0,
+            };
+            for number in start..count {
+                if bytes > left {
+                    self.walk = Walk { table: NO_TABLE, array, number };
+                    return false;
+                }
+                left -= bytes;
+                if array == NEAR_CODE {
+                    save_near(&mut self.near, number, chunks.open());
+                } else {
+                    save_block(&mut self.dedup, number, chunks.open());
+                }
             }
-            left -= NEAR_BYTES;
-            save_near(&mut self.near, place, chunks.open());
         }
         self.walk = Walk::default();
         true
@@ -205,6 +234,7 @@ impl Engine {
             time: self.time.saved(),
             episodes: self.episodes.iter().map(|(key, episode)| (*key, episode.clone())).collect(),
             near: self.near.shape(),
+            dedup: self.dedup.shape(),
             outbox: self.outbox.iter().skip(delivered).cloned().collect(),
             conditions: self.conditions.clone(),
             stats: self.stats.clone(),
@@ -225,6 +255,12 @@ fn save_near(near: &mut Near, place: u32, out: &mut Vec<u8>) {
     out.extend(json);
 }
 
+fn save_block(dedup: &mut Dedup, block: u32, out: &mut Vec<u8>) {
+    let bytes = dedup.save(block);
+    write_head(out, (DEDUP_CODE, 0, block), bytes.len());
+    out.extend(bytes);
+}
+
 /// An engine that is being put together again.
 #[derive(Debug)]
 pub struct Restoring {
@@ -233,6 +269,7 @@ pub struct Restoring {
     tables: HashMap<u32, (usize, usize)>,
     near: Vec<Option<(NearKey, Seen)>>,
     near_hand: u32,
+    dedup: RestoringDedup,
 }
 
 impl Restoring {
@@ -267,6 +304,7 @@ impl Restoring {
             budget,
             contexts: Contexts::default(),
             applied: applied(&head.applied),
+            dedup: Dedup::new(0),
             near: Near::default(),
             episodes: episodes(head.episodes, &rules)?,
             outbox: Outbox::default(),
@@ -277,10 +315,12 @@ impl Restoring {
             saves_all: false,
             context_ids: Vec::new(),
             applied_ids: Vec::new(),
+            fingerprints: Vec::new(),
             rules,
         };
-        let mut restoring =
-            Self { engine, tables, near: vec![None; head.near.0 as usize], near_hand: head.near.1 };
+        let near = vec![None; head.near.0 as usize];
+        let dedup = RestoringDedup::begin(head.dedup)?;
+        let mut restoring = Self { engine, tables, near, near_hand: head.near.1, dedup };
         restoring.engine.outbox.restore(head.outbox);
         Ok(restoring)
     }
@@ -303,6 +343,10 @@ impl Restoring {
                 }
                 continue;
             }
+            if code == DEDUP_CODE {
+                self.dedup.block(number, &mut value)?;
+                continue;
+            }
             let array = Array::ALL.into_iter().find(|array| array.code() == code);
             let array = array.ok_or_else(|| Damaged(format!("entry of kind {code}")))?;
             // A table whose window went with a change of rules.
@@ -321,7 +365,7 @@ impl Restoring {
     /// # Errors
     /// Values are missing or do not belong together.
     pub fn finish(self) -> Result<Engine, Damaged> {
-        let Self { mut engine, near, near_hand, .. } = self;
+        let Self { mut engine, near, near_hand, dedup, .. } = self;
         for (_, table) in engine.meters.iter_mut().flat_map(MeterState::tables) {
             table.end_restore(&mut engine.budget)?;
         }
@@ -331,6 +375,7 @@ impl Restoring {
         let near = near.filter(|near| near.iter().all(|((meter, _), _)| *meter < meters));
         let near = near.ok_or_else(|| Damaged("evidence is missing".to_owned()))?;
         engine.near = Near::restore(near, near_hand);
+        engine.dedup = dedup.finish(engine.options.dedup_entries)?;
         engine.time.set_due(engine.episodes.next_due());
         Ok(engine)
     }

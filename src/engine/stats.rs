@@ -14,8 +14,13 @@ pub struct Stats {
     pub applied: u64,
     /// The same by route, in the order of [`GroupBy::ALL`].
     pub applied_by_route: [u64; GroupBy::ALL.len()],
-    /// Rows seen before (D1).
+    /// Rows seen before (D1), or sent again by a source that retries.
     pub duplicate: u64,
+    /// Of these, the ones sent again: at another place, with the same id and content.
+    pub repeated: u64,
+    /// Rows of a source that retries with the id of an event before them, but other content. They
+    /// are counted.
+    pub reused_ids: u64,
     /// Rows past every window of every meter that would count them.
     pub too_late: u64,
     /// Windows that a late row no longer reached, while it reached others.

@@ -72,6 +72,17 @@ pub struct SourceRef {
     /// Offset of the row routed here before this message in the writer's session, -1 for none: a
     /// reader that has not applied it has a gap.
     pub previous: i64,
+    /// It may send an event again, under the same id: repeats are not counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retries: bool,
+}
+
+impl SourceRef {
+    /// A source partition of which nothing was routed before.
+    #[must_use]
+    pub const fn new(source: SourcePartition, retries: bool) -> Self {
+        Self { source, previous: -1, retries }
+    }
 }
 
 /// A decoded message.
@@ -330,6 +341,13 @@ impl Batch {
     #[must_use]
     pub fn source(&self, row: usize) -> usize {
         usize::from(self.source[row])
+    }
+
+    /// Whether the row's source may send an event again.
+    #[inline]
+    #[must_use]
+    pub fn retries(&self, row: usize) -> bool {
+        self.header.sources[self.source(row)].retries
     }
 
     /// Offset, row index and object index: with the source partition the row's identity (D1).

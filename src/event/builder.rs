@@ -21,7 +21,7 @@ use crate::units::{EventTime, KeyHash, Offset};
 
 use super::{
     Event, GroupBy,
-    batch::{Header, METADATA_KEY, Position, SourcePartition, SourceRef, VERSION},
+    batch::{Header, METADATA_KEY, Position, SourceRef, VERSION},
 };
 
 /// Bytes of a row besides its texts, all columns together.
@@ -142,11 +142,11 @@ impl Builder {
     pub(super) fn finish(
         &mut self,
         route: GroupBy,
-        sources: &[SourcePartition],
+        sources: &[SourceRef],
     ) -> Result<Vec<u8>, ArrowError> {
         let named = self.sources.iter().map(|&(number, previous)| SourceRef {
-            source: sources[usize::from(number)].clone(),
             previous,
+            ..sources[usize::from(number)].clone()
         });
         let header = header(route, named.collect(), None);
         for (number, _) in self.sources.drain(..) {

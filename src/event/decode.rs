@@ -42,13 +42,11 @@ pub enum IgnoreReason {
     NullValue,
     /// A message of the source that is not about a finished read (Trino: created, split).
     OtherKind,
-    /// A record that the source posted again.
-    Repeated,
 }
 
 impl IgnoreReason {
     /// Every reason, for closed label sets.
-    pub const ALL: [Self; 3] = [Self::NullValue, Self::OtherKind, Self::Repeated];
+    pub const ALL: [Self; 2] = [Self::NullValue, Self::OtherKind];
 
     /// Bounded metric label.
     #[must_use]
@@ -56,7 +54,6 @@ impl IgnoreReason {
         match self {
             Self::NullValue => "null_value",
             Self::OtherKind => "other_kind",
-            Self::Repeated => "repeated",
         }
     }
 }
@@ -74,9 +71,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// Whether sources of this format post a record again when they got no answer.
+    /// Whether sources of this format send an event again when they got no answer, and give every
+    /// event an id of its own.
     #[must_use]
-    pub const fn repeats(self) -> bool {
+    pub const fn retries(self) -> bool {
         matches!(self, Self::Trino)
     }
 

@@ -16,7 +16,6 @@ pub mod group;
 pub mod identity;
 pub mod ipc;
 pub mod json;
-pub mod repeats;
 pub mod route;
 pub mod time;
 pub mod trino;

@@ -84,7 +84,7 @@ pub struct Router {
     spec: RouterSpec,
     /// By position of the route in `spec.routes`, then by partition.
     builders: Vec<Vec<Builder>>,
-    sources: Vec<SourcePartition>,
+    sources: Vec<SourceRef>,
     contexts: Contexts,
     /// Messages that reached [`MESSAGE_BYTES`] before the flush.
     full: Vec<Routed>,
@@ -123,12 +123,19 @@ impl Router {
 
     /// The number of a source partition; the same partition gives the same number.
     pub fn source(&mut self, source: &SourcePartition) -> SourceId {
-        let known = self.sources.iter().position(|known| known == source);
+        let known = self.sources.iter().position(|known| known.source == *source);
         let number = known.unwrap_or_else(|| {
-            self.sources.push(source.clone());
+            self.sources.push(SourceRef::new(source.clone(), false));
             self.sources.len() - 1
         });
         SourceId(u16::try_from(number).expect("a member reads fewer than 65,536 partitions"))
+    }
+
+    /// As [`Self::source`], of one that may send an event again: its rows say so from now on.
+    pub fn source_that_retries(&mut self, source: &SourcePartition) -> SourceId {
+        let id = self.source(source);
+        self.sources[usize::from(id.0)].retries = true;
+        id
     }
 
     /// Adds an event to every route. `row` is its index in the record at `offset`.
@@ -252,9 +259,7 @@ impl Router {
     /// # Errors
     /// Arrow refuses the columns, which would be a fault of this program.
     pub fn flush(&mut self, out: &mut Vec<Routed>) -> Result<(), ArrowError> {
-        if let Some(fault) = self.fault.take() {
-            return Err(fault);
-        }
+        self.fault.take().map_or(Ok(()), Err)?;
         out.append(&mut self.full);
         for (&route, builders) in self.spec.routes.iter().zip(&mut self.builders) {
             for (partition, builder) in (0..).zip(builders) {
@@ -284,9 +289,7 @@ impl Router {
         out: &mut Vec<Routed>,
     ) -> Result<(), ArrowError> {
         let Some(&route) = self.spec.routes.first() else { return Ok(()) };
-        let named = sources
-            .iter()
-            .map(|id| SourceRef { source: self.sources[usize::from(id.0)].clone(), previous: -1 });
+        let named = sources.iter().map(|id| self.sources[usize::from(id.0)].clone());
         let payload = builder::mark(route, at, named.collect())?;
         out.extend((0..self.spec.partitions.max(1)).map(|partition| Routed {
             route,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::testing::{arb_event, event, mutated, refusal, to_json};
 use super::{
     Event, Format, GroupBy, Outcome, SourceDefaults,
-    batch::{Batch, SourcePartition},
+    batch::{Batch, SourcePartition, SourceRef},
     catalog::Catalog,
     identity::{Identity, IdentitySpec},
     route::{Router, RouterSpec},
@@ -87,15 +87,44 @@ proptest! {
     }
 }
 
-/// A message of the internal format with a few rows.
-fn message() -> Vec<u8> {
-    let mut router = Router::new(RouterSpec {
+fn router() -> Router {
+    Router::new(RouterSpec {
         routes: vec![GroupBy::PrincipalId],
         partitions: 1,
         seed: (1, 2),
         identity: Identity::new(&IdentitySpec::default()),
         catalog: Catalog::new(Vec::new()),
+    })
+}
+
+#[test]
+fn a_message_says_which_of_its_sources_may_send_an_event_again() {
+    let mut router = router();
+    let source = |partition| SourcePartition { partition, ..SourcePartition::default() };
+    let ids = [router.source(&source(0)), router.source_that_retries(&source(1))];
+    let record = fs::read(root().join("examples/event/valid/every_member.json")).unwrap();
+    event(Format::Canonical, &record, |event| {
+        for id in ids {
+            router.push(id, Offset(0), 0, event);
+        }
     });
+    let mut out = Vec::new();
+    router.flush(&mut out).unwrap();
+    let batch = Batch::decode(&out[0].payload).unwrap();
+    assert_eq!((batch.retries(0), batch.retries(1)), (false, true));
+}
+
+#[test]
+fn a_source_of_an_older_message_is_one_that_sends_every_event_once() {
+    let old = r#"{"cluster":"c","topic":"t","partition":1,"previous":-1}"#;
+    let source: SourceRef = serde_json::from_str(old).unwrap();
+    assert!(!source.retries);
+    assert_eq!(serde_json::to_string(&source).unwrap(), old, "older readers read it as well");
+}
+
+/// A message of the internal format with a few rows.
+fn message() -> Vec<u8> {
+    let mut router = router();
     let id = router.source(&SourcePartition::default());
     let record = fs::read(root().join("examples/event/valid/every_member.json")).unwrap();
     let mut decoder = Format::Canonical.decoder();

@@ -11,7 +11,7 @@
 //!   INSERT delivers one row, its own count, and has the destination `table`.
 //! - The instance is the configured one, else Trino's `environment`, which outlives a coordinator's
 //!   address.
-//! - A retried HTTP post repeats its `queryId`; it is kept as the event's id, not compared here.
+//! - A retried HTTP post repeats its `queryId`; it is kept as the event's id, compared in `engine`.
 
 use std::borrow::Cow;
 
@@ -339,7 +339,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value as Json, json};
 
-    use super::super::repeats::{Repeats, is_repeat};
     use super::super::testing::{decode, event, mutated, refusal};
     use super::super::{Event, Format};
     use super::*;
@@ -478,16 +477,12 @@ mod tests {
     }
 
     #[test]
-    fn trap_6_a_post_that_was_tried_again_is_known_by_its_query_id_and_bytes() {
-        let mut repeats = Some(Repeats::default());
-        let mut posted = |record: &[u8], offset| {
-            read(record, |event| is_repeat(&mut repeats, event, record, (0, offset)))
-        };
-        assert!(!posted(INSERT, 1));
-        assert!(posted(INSERT, 2));
-        // Another read does not pass for a repeat by carrying the query id of the first.
-        let other = String::from_utf8_lossy(INSERT).replacen("etl", "eve", 1).into_bytes();
-        assert!(!posted(&other, 3));
+    fn trap_6_a_post_that_is_tried_again_can_be_known_by_its_query_id() {
+        assert!(Format::Trino.retries());
+        let ids = |event: &Event<'_>| (event.event_id.is_some(), event.event_id == event.query_id);
+        for record in [SELECT, INSERT, FAILED] {
+            assert_eq!(read(record, ids), (true, true));
+        }
     }
 
     #[test]

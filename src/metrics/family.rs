@@ -94,6 +94,17 @@ impl Family for Histogram {
 enum Fold {
     Sum,
     Max,
+    Min,
+}
+
+impl Fold {
+    /// What a part contributes before it is set: nothing.
+    const fn begin(self) -> f64 {
+        match self {
+            Self::Sum | Self::Max => 0.0,
+            Self::Min => f64::INFINITY,
+        }
+    }
 }
 
 /// Gauge whose value is the sum of its parts.
@@ -107,6 +118,10 @@ pub struct Sum(Parts);
 /// Gauge whose value is the greatest of its parts.
 #[derive(Debug)]
 pub struct MaxVec(Parts);
+
+/// Gauge without labels whose value is the least of its parts; infinite without any.
+#[derive(Debug)]
+pub struct Min(Parts);
 
 impl SumVec {
     /// A part of the series with these label values, 0 until it is set.
@@ -129,6 +144,14 @@ impl MaxVec {
     #[must_use]
     pub fn part(&self, labels: &[&str]) -> Part {
         self.0.part(labels)
+    }
+}
+
+impl Min {
+    /// A part, infinite until it is set.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        self.0.part(&[])
     }
 }
 
@@ -158,6 +181,16 @@ impl Family for MaxVec {
     }
 }
 
+impl Family for Min {
+    const KIND: &'static str = "gauge";
+
+    fn register(spec: &Spec, registry: &Registry) -> Self {
+        let parts = Parts::register(Fold::Min, spec, registry);
+        drop(parts.part(&[]));
+        Self(parts)
+    }
+}
+
 /// One owner's part of a gauge; it leaves the gauge when it is dropped.
 pub struct Part(Arc<AtomicU64>);
 
@@ -180,12 +213,12 @@ impl fmt::Debug for Part {
     }
 }
 
-/// The collector behind [`Sum`], [`SumVec`] and [`MaxVec`].
+/// The collector behind [`Sum`], [`SumVec`], [`MaxVec`] and [`Min`].
 #[derive(Clone, Debug)]
 struct Parts {
     fold: Fold,
     gauges: GaugeVec,
-    /// One entry a series; a series stays at 0 after its last part is gone.
+    /// One entry a series; a series stays after its last part is gone, at 0 or infinite.
     series: Arc<Mutex<Vec<Series>>>,
 }
 
@@ -203,7 +236,7 @@ impl Parts {
     }
 
     fn part(&self, labels: &[&str]) -> Part {
-        let value = Arc::new(AtomicU64::new(0f64.to_bits()));
+        let value = Arc::new(AtomicU64::new(self.fold.begin().to_bits()));
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         match series.iter_mut().find(|one| one.labels == labels) {
             Some(one) => one.parts.push(Arc::downgrade(&value)),
@@ -231,6 +264,7 @@ impl Collector for Parts {
             one.gauge.set(match self.fold {
                 Fold::Sum => values.fold(0.0, std::ops::Add::add),
                 Fold::Max => values.fold(0.0, f64::max),
+                Fold::Min => values.fold(self.fold.begin(), f64::min),
             });
         }
         drop(series);
@@ -273,6 +307,21 @@ mod tests {
         assert_eq!(value(&registry), "0.75");
         drop(yours);
         assert_eq!(value(&registry), "0.25");
+    }
+
+    #[test]
+    fn min_is_of_the_least_part_that_was_set_and_infinite_without_one() {
+        let registry = Registry::new();
+        let spec = Spec { labels: &[], ..SPEC };
+        let min = Min::register(&spec, &registry);
+        assert_eq!(value(&registry), "inf");
+        let (mine, yours) = (min.part(), min.part());
+        mine.set(7.0);
+        assert_eq!(value(&registry), "7");
+        yours.set(3.0);
+        assert_eq!(value(&registry), "3");
+        drop((mine, yours));
+        assert_eq!(value(&registry), "inf");
     }
 
     #[test]

@@ -195,6 +195,10 @@ pub struct PartitionMetrics {
     pub rows: [RowMetrics; GroupBy::ALL.len()],
     /// Tables, in the order of [`GroupBy::ALL`].
     pub tables: [TableMetrics; GroupBy::ALL.len()],
+    /// Rows of a source that retries, seen before.
+    pub repeated: Total,
+    /// Rows of a source that retries with the id of another event.
+    pub reused_ids: Total,
     /// Rows late for some of their windows.
     pub late_for_window: Total,
     /// Rows from the future.
@@ -223,6 +227,14 @@ pub struct PartitionMetrics {
     pub state_rows: [Part; GroupBy::ALL.len()],
     /// Bytes of the tables.
     pub memory: Part,
+    /// Rows remembered of sources that retry.
+    pub dedup_entries: Part,
+    /// Bytes of what is remembered of them.
+    pub dedup_memory: Part,
+    /// Rows of them that were forgotten.
+    pub dedup_evicted: Total,
+    /// How far back repeats are known, in seconds.
+    pub dedup_horizon: Part,
     /// 1 while at the memory ceiling.
     pub degraded: Part,
     /// Alerts whose delivery is not known.
@@ -337,6 +349,8 @@ impl Metrics {
                 promotions: Total::new(self.window_promotions.with_label_values(&[by.as_str()])),
             }),
             state_rows: GroupBy::ALL.map(|by| self.state_rows.part(&[by.as_str()])),
+            repeated: Total::new(self.rows_repeated.clone()),
+            reused_ids: Total::new(self.event_ids_reused.clone()),
             late_for_window: Total::new(self.rows_late_for_window.clone()),
             clamped: Total::new(self.rows_clamped.clone()),
             uncounted: Total::new(self.rows_uncounted.clone()),
@@ -350,6 +364,10 @@ impl Metrics {
             evicted_idle: evicted("idle"),
             evicted_capacity: evicted("capacity"),
             memory: self.window_memory.part(),
+            dedup_entries: self.dedup_entries.part(),
+            dedup_memory: self.dedup_memory.part(),
+            dedup_evicted: Total::new(self.dedup_evictions.clone()),
+            dedup_horizon: self.dedup_horizon.part(),
             degraded: self.partitions_degraded.part(),
             undelivered: self.alerts_undelivered.part(),
             account: self.account_difference.part(&[Role::Detect.as_str()]),

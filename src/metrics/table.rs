@@ -4,7 +4,9 @@
 //! `docs/METRICS.md`. A label value comes from a closed set or from configuration (topics, rule
 //! ids, catalogue globs); a principal, a key or the text of an error is never one.
 
-use super::family::{Counter, CounterVec, Family, Gauge, GaugeVec, Histogram, MaxVec, Sum, SumVec};
+use super::family::{
+    Counter, CounterVec, Family, Gauge, GaugeVec, Histogram, MaxVec, Min, Sum, SumVec,
+};
 
 /// How one metric is called and what it says.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +102,12 @@ metrics! {
     // Detect: rows and time.
     rows_evaluated: CounterVec "exfilwatch_rows_evaluated_total" ["group_by", "outcome"] "rows"
         "Rows read by detect by what became of them: applied, duplicate or too_late.";
+    rows_repeated: Counter "exfilwatch_rows_repeated_total" [] "rows"
+        "Rows of an input that retries which came before with the same id and content, at another \
+         place; they are among the duplicates.";
+    event_ids_reused: Counter "exfilwatch_event_ids_reused_total" [] "rows"
+        "Rows of an input that retries whose id another event of the same source had before them; \
+         they are counted.";
     rows_late_for_window: Counter "exfilwatch_rows_late_for_window_total" [] "windows"
         "Windows that a late row no longer reached, while it reached others; each counts once.";
     rows_clamped: Counter "exfilwatch_rows_clamped_total" [] "rows"
@@ -142,6 +150,17 @@ metrics! {
          ceiling (capacity).";
     partitions_degraded: Sum "exfilwatch_partitions_degraded" [] "partitions"
         "Partitions at their memory ceiling, where small keys are estimated; 0 is healthy.";
+
+    // Detect: what is remembered of inputs that retry.
+    dedup_entries: Sum "exfilwatch_dedup_entries" [] "rows"
+        "Rows of inputs that retry which are remembered, to know a repeat by.";
+    dedup_memory: Sum "exfilwatch_dedup_memory_bytes" [] "bytes"
+        "Memory of what is remembered of inputs that retry; that of the window tables is apart.";
+    dedup_evictions: Counter "exfilwatch_dedup_evictions_total" [] "rows"
+        "Rows of inputs that retry which were forgotten for newer ones (dedup.entries).";
+    dedup_horizon: Min "exfilwatch_dedup_horizon_seconds" [] "seconds"
+        "How far back repeats are known: the age of the oldest row remembered, in the partition \
+         where it is least; infinite while no partition has forgotten one.";
 
     // Checkpoints.
     state_rows: SumVec "exfilwatch_state_rows" ["group_by"] "rows"

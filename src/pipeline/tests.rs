@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::{Handle, Options, start};
 use crate::{
     config::{
-        AlertsConfig, Config, DeadLetterConfig, DetectConfig, HttpConfig, IngestConfig, Input,
-        KafkaConfig, Roles, ShutdownConfig, Start, Topics,
+        AlertsConfig, Config, DeadLetterConfig, DedupConfig, DetectConfig, HttpConfig,
+        IngestConfig, Input, KafkaConfig, Roles, ShutdownConfig, Start, Topics,
     },
     event::{Format, SourceDefaults, identity::IdentitySpec},
     kafka::embedded::Embedded,
@@ -70,6 +70,7 @@ fn config(broker: &Embedded) -> Config {
             format: Format::Canonical,
             start: Start::Earliest,
             keyed: false,
+            retries: false,
             source: SourceDefaults::default(),
         }],
         ingest: IngestConfig { max_drift: Duration::from_mins(5), hold_bytes: 1 << 20 },
@@ -80,6 +81,7 @@ fn config(broker: &Embedded) -> Config {
             threads: 2,
             queue_bytes: 32 << 20,
         },
+        dedup: DedupConfig { entries: 1000 },
         alerts: AlertsConfig { transactional: false, queue_bytes: 16 << 20 },
         dead_letter: DeadLetterConfig { bytes_per_second: 1 << 20, max_bytes: 1024 },
         http: HttpConfig { listen: ([127, 0, 0, 1], 0).into() },

@@ -24,7 +24,7 @@ use crate::{
     units::{EventTime, KeyHash, Offset, Partition},
 };
 
-use super::input::Place;
+use super::input::{Input, Place};
 
 /// Partitions where the configuration leaves them to the topic: as many as are made by default.
 pub(super) const PARTITIONS: u32 = 16;
@@ -70,7 +70,7 @@ impl Detector {
         config: &Config,
         rules: &Arc<RuleSet>,
         as_of: EventTime,
-        inputs: &[String],
+        inputs: &[Input],
     ) -> Self {
         let partitions = config.kafka.create_topics.map_or(PARTITIONS, |shape| shape.partitions);
         let mut group_bys = rules.routes();
@@ -84,14 +84,22 @@ impl Detector {
             identity: Identity::new(&config.identity),
             catalog: Catalog::new(config.catalog.clone()),
         });
-        let source = |name: &String| SourcePartition { topic: name.clone(), ..Default::default() };
-        let sources = inputs.iter().map(|name| router.source(&source(name))).collect();
+        let mut source = |input: &Input| {
+            let source = SourcePartition { topic: input.name().to_owned(), ..Default::default() };
+            if input.retries() {
+                router.source_that_retries(&source)
+            } else {
+                router.source(&source)
+            }
+        };
+        let sources = inputs.iter().map(&mut source).collect();
         let engine = |partition| {
             let options = EngineOptions {
                 partition: Partition(partition),
                 allowed_skew_ms: i64::try_from(config.detect.allowed_skew.as_millis())
                     .unwrap_or(i64::MAX),
                 memory_limit: config.detect.memory_limit / u64::from(partitions),
+                dedup_entries: config.dedup.entries,
             };
             Engine::new(options, Arc::clone(rules))
         };

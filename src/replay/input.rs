@@ -12,10 +12,7 @@ use std::{
 
 use crate::{
     config,
-    event::{
-        DecodeError, Decoder, Format, IgnoreReason, Outcome, SourceDefaults,
-        repeats::{Repeats, is_repeat},
-    },
+    event::{DecodeError, Decoder, Format, Outcome, SourceDefaults},
 };
 
 use super::records::{Found, LINE_BYTES_MAX, Records};
@@ -31,9 +28,9 @@ pub(super) struct Place {
 pub(super) struct Input {
     name: String,
     records: Records,
-    repeats: Option<Repeats>,
     decoder: Box<dyn Decoder>,
     defaults: SourceDefaults,
+    retries: bool,
     next: u64,
     bytes: Vec<u8>,
 }
@@ -56,12 +53,13 @@ impl Input {
             Records::open(counted(Box::new(file)), again)?
         };
         let format = if records.are_columns() { Format::Arrow } else { format };
+        let configured = configured_once(format, configured);
         Ok(Self {
             name: path.display().to_string(),
             records,
             decoder: format.decoder(),
-            repeats: format.repeats().then(Repeats::default),
-            defaults: defaults(format, configured),
+            defaults: configured.map(|input| input.source.clone()).unwrap_or_default(),
+            retries: configured.map_or(format.retries(), |input| input.retries),
             next: 0,
             bytes: Vec::new(),
         })
@@ -70,6 +68,11 @@ impl Input {
     /// As the command line names it.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether its source may have sent an event again.
+    pub(super) fn retries(&self) -> bool {
+        self.retries
     }
 
     /// Decodes the next record and hands over its rows in order. False: there is none.
@@ -88,15 +91,7 @@ impl Input {
                 limit: LINE_BYTES_MAX as u64,
             }),
             Found::Record => {
-                let (repeats, bytes) = (&mut self.repeats, self.bytes.as_slice());
-                let offset = i64::try_from(record).unwrap_or(i64::MAX);
-                self.decoder.decode(bytes, &self.defaults, &mut |row, outcome| {
-                    let outcome = match outcome {
-                        Outcome::Event(event) if is_repeat(repeats, event, bytes, (0, offset)) => {
-                            Outcome::Ignored(IgnoreReason::Repeated)
-                        }
-                        outcome => outcome,
-                    };
+                self.decoder.decode(&self.bytes, &self.defaults, &mut |row, outcome| {
                     sink(Place { record, row }, outcome);
                 })
             }
@@ -108,13 +103,10 @@ impl Input {
     }
 }
 
-/// What the configuration says of records of this format, where it says it only once.
-fn defaults(format: Format, configured: &[config::Input]) -> SourceDefaults {
+/// The input of this format, where the configuration has only one.
+fn configured_once(format: Format, configured: &[config::Input]) -> Option<&config::Input> {
     let mut of_format = configured.iter().filter(|input| input.format == format);
-    match (of_format.next(), of_format.next()) {
-        (Some(input), None) => input.source.clone(),
-        _ => SourceDefaults::default(),
-    }
+    of_format.next().filter(|_| of_format.next().is_none())
 }
 
 /// Bytes of all inputs together, where that is known beforehand.

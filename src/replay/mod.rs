@@ -113,7 +113,7 @@ pub fn run(
     let mut inputs = open_inputs(options, &replay.read)?;
     let names: Vec<String> = inputs.iter().map(|input| input.name().to_owned()).collect();
     let as_of = options.as_of.unwrap_or_else(now);
-    let mut detector = Detector::new(&options.config, &replay.rules, as_of, &names);
+    let mut detector = Detector::new(&options.config, &replay.rules, as_of, &inputs);
 
     let mut fault = None;
     let merged = merge::merge(&mut inputs, &mut |input, place, outcome| {

@@ -221,6 +221,43 @@ fn alerts_and_summary_go_to_the_files_that_were_named() {
     assert!(written["wall_seconds"].as_f64().unwrap() > 0.0);
 }
 
+/// A query as Trino's listener posts it, on a line.
+fn trino(query: &str, user: &str) -> Vec<u8> {
+    let event = serde_json::json!({
+        "metadata": {"queryId": query, "queryState": "FINISHED"},
+        "statistics": {"outputRows": 5, "outputBytes": 320},
+        "context": {"user": user, "serverAddress": "lake", "environment": "test"},
+        "ioMetadata": {"inputs": []},
+        "endTime": "2026-01-05T10:00:00Z",
+    });
+    event.to_string().into_bytes()
+}
+
+#[test]
+fn an_event_that_trino_posted_again_is_a_duplicate_and_another_with_its_id_is_none() {
+    let stage = Stage::new();
+    let posts =
+        [trino("q-1", "ann"), trino("q-2", "ann"), trino("q-1", "ann"), trino("q-1", "eve")];
+    let path = stage.write("trino.ndjson", &lines(&posts));
+    let format = Some(Format::Trino);
+    let options = ReplayOptions { format, ..stage.options(vec![path]) };
+    let Replayed { summary, .. } = replay(&options);
+    assert_eq!((summary.read, summary.applied, summary.duplicate), (4, 3, 1));
+}
+
+#[test]
+fn a_canonical_input_is_compared_only_if_the_configuration_says_that_it_retries() {
+    let stage = Stage::new();
+    let events = [stage.events[0].clone(), stage.events[1].clone(), stage.events[0].clone()];
+    let mut options = stage.options(vec![stage.write("twice.ndjson", &lines(&events))]);
+    assert_eq!(replay(&options).summary.applied, 3);
+    options.config.inputs[0].retries = true;
+    let Replayed { summary, .. } = replay(&options);
+    assert_eq!((summary.applied, summary.duplicate), (2, 1));
+    options.config.dedup.entries = 0;
+    assert_eq!(replay(&options).summary.applied, 3);
+}
+
 #[test]
 fn an_input_that_cannot_be_read_is_named() {
     let stage = Stage::new();

@@ -52,6 +52,7 @@ mod tests;
 
 pub use budget::{Budget, BudgetCounts};
 pub use changes::Changes;
+pub(crate) use prefetch::prefetch;
 pub use save::{Array, Bytes, Damaged, ENTRY_HEAD_BYTES, TableShape, write_head};
 pub use state::KeyState;
 pub use table::Table;

@@ -18,6 +18,7 @@ use exfilwatch::{
 use crate::{
     events::{MINUTE_MS, Read, now_ms},
     findings::{Finding, openings},
+    http::Metrics,
     kafka::{self, Client, Compression, Message, Record},
     service::{RULES, Service, Setup, said},
     steps::{SOON, all_counted, one_input, produce},
@@ -74,6 +75,39 @@ fn a_killed_owner_is_followed_by_one_that_reads_only_what_no_checkpoint_covers()
     produce(&kafka, &topic, &reads[300..]);
     all_counted(&[&second], 501);
     assert_eq!(evaluated(&second), 201);
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn events_sent_again_after_their_owner_was_killed_are_counted_once() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "sent-again");
+    setup.create_topics("{partitions: 1, replication: 1}");
+    let topic = setup.input("trino", 2);
+    let lines = format!(
+        "inputs: [{{topic: {topic}, format: trino}}]\ndetect: {{checkpoint_interval: 1s}}\n"
+    );
+    let reads = reads(501);
+    let post = |reads: &[Read], partition| {
+        let posts = reads.iter().map(|read| read.trino().to(partition));
+        kafka.produce(&topic, Compression::Lz4, posts);
+    };
+    let first = setup.run(&lines);
+    post(&reads[..300], 0);
+    all_counted(&[&first], 300);
+    saved(&first);
+    first.kill();
+    let second = setup.run(&lines);
+    assert_eq!(restores(&second, "restored"), 1);
+    // Another partition, so other places: only what is in the checkpoint tells.
+    post(&reads[..300], 1);
+    post(&reads[300..], 1);
+    all_counted(&[&second], 501);
+    let repeated = |metrics: &Metrics| metrics.sum("exfilwatch_rows_repeated_total", &[]);
+    let metrics = second.metrics_until("the repeats", SOON, |seen| repeated(seen) == 300);
+    assert_eq!(metrics.sum("exfilwatch_dedup_entries", &[]), 501);
     let mut reader = setup.reader("alerts");
     let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
     assert_eq!(openings(records)["insider"].counts(500), (501, 501));
@@ -261,8 +295,12 @@ fn whoever_claims_a_partition_fences_the_one_before() {
         create_topics: None,
     };
     let origin = Origin { cluster: "c".into(), topic: "t".into(), partition: 0, partitions: 1 };
-    let options =
-        EngineOptions { partition: Partition(0), allowed_skew_ms: 0, memory_limit: 1 << 20 };
+    let options = EngineOptions {
+        partition: Partition(0),
+        allowed_skew_ms: 0,
+        memory_limit: 1 << 20,
+        dedup_entries: 0,
+    };
     let draft = |covered| {
         let saved = Engine::new(options, Arc::new(compile(&[]))).save();
         Ledger::new(origin.clone(), 0).draft(saved, covered, "", "")

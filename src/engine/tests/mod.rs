@@ -5,6 +5,7 @@ mod episodes;
 mod identity;
 mod oracle;
 mod reload;
+mod repeats;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use crate::{
     units::{EventTime, Offset, Partition, WindowSpan},
 };
 
-use super::{Engine, EngineOptions};
+use super::{Dedup, Engine, EngineOptions};
 
 pub(crate) const MINUTE: u64 = 60;
 pub(crate) const HOUR: u64 = 3600;
@@ -106,8 +107,12 @@ impl Rig {
             identity: Identity::new(&IdentitySpec::default()),
             catalog: Catalog::new(Vec::new()),
         });
-        let options =
-            EngineOptions { partition: Partition(0), allowed_skew_ms: 300_000, memory_limit };
+        let options = EngineOptions {
+            partition: Partition(0),
+            allowed_skew_ms: 300_000,
+            memory_limit,
+            dedup_entries: 100,
+        };
         let broker_time =
             EventTime::from_millis(i64::try_from((START_S + 400 * DAY) * 1000).unwrap());
         Self { router, engine: Engine::new(options, rules), offset: 0, broker_time }

@@ -247,6 +247,7 @@ mod tests {
             format: Format::Canonical,
             start: Start::Earliest,
             keyed,
+            retries: false,
             source: SourceDefaults::default(),
         };
         let entries = [CatalogEntry {

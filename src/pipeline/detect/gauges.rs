@@ -1,7 +1,7 @@
 //! What one engine has counted, as metrics. The engine counts in plain numbers; this follows them.
 
 use crate::{
-    engine::{Engine, Stats},
+    engine::{Dedup, Engine, Stats},
     event::batch::Batch,
     metrics::{MatchMetrics, Metrics, PartitionMetrics},
     rules::GroupBy,
@@ -21,6 +21,7 @@ pub(super) struct Gauges {
     /// What a restored engine had counted before this process: others have published that.
     before: Stats,
     before_budget: [u64; 3],
+    before_evicted: u64,
 }
 
 impl Gauges {
@@ -34,6 +35,7 @@ impl Gauges {
             seen: engine.stats().clone(),
             before: engine.stats().clone(),
             before_budget: counts(engine.budget()),
+            before_evicted: engine.dedup().evicted(),
         }
     }
 
@@ -85,6 +87,8 @@ impl Gauges {
             table.follow(keys as u64, promoted as u64, promotions);
         }
         let (before, part) = (&self.before, &mut self.partition);
+        part.repeated.follow(stats.repeated - before.repeated);
+        part.reused_ids.follow(stats.reused_ids - before.reused_ids);
         part.late_for_window.follow(stats.late_for_window - before.late_for_window);
         part.clamped.follow(stats.clamped - before.clamped);
         part.uncounted.follow(stats.unknown_counts - before.unknown_counts);
@@ -98,6 +102,7 @@ impl Gauges {
         part.estimated.follow(sketched - self.before_budget[0]);
         part.evicted_idle.follow(expired - self.before_budget[1]);
         part.evicted_capacity.follow(evicted - self.before_budget[2]);
+        self.publish_dedup(engine.dedup(), now);
         let went = stats.applied + stats.duplicate + stats.too_late;
         let difference = stats.rows_read.abs_diff(went);
         self.partition.account.set_u64(difference);
@@ -106,6 +111,16 @@ impl Gauges {
         self.partition.undelivered.set_u64(engine.undelivered() as u64);
         self.matches(engine, now);
         difference
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "exact for any time a clock can show")]
+    fn publish_dedup(&mut self, dedup: &Dedup, now: EventTime) {
+        let part = &mut self.partition;
+        part.dedup_entries.set_u64(dedup.len() as u64);
+        part.dedup_memory.set_u64(dedup.bytes());
+        part.dedup_evicted.follow(dedup.evicted() - self.before_evicted);
+        let horizon_s = dedup.horizon_ms(now).map_or(f64::INFINITY, |ms| ms as f64 / 1000.0);
+        part.dedup_horizon.set(horizon_s);
     }
 }
 

@@ -157,6 +157,7 @@ impl Keyed {
                 topic_id: self.topic_id.clone(),
                 partition,
             },
+            &self.input.input,
         );
         Reader {
             lane,

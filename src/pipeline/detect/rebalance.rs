@@ -114,6 +114,7 @@ impl Detect<'_> {
                 partition: Partition(name.1),
                 allowed_skew_ms: i64::try_from(skew_ms).unwrap_or(i64::MAX),
                 memory_limit: self.shared.config.detect.memory_limit,
+                dedup_entries: self.shared.config.dedup.entries,
             };
             let (name, reply) = (name.clone(), reply.clone());
             self.epoch += 1;

@@ -279,6 +279,7 @@ impl Worker {
             partition: Partition(partition),
             allowed_skew_ms: i64::try_from(skew_ms).unwrap_or(i64::MAX),
             memory_limit: self.memory_limit,
+            dedup_entries: self.shared.config.dedup.entries,
         };
         let new = || Engine::new(options, self.shared.rules.load_full());
         let engine = restored.map_or_else(new, |restored| *restored);

@@ -337,7 +337,8 @@ impl<'c> Ingest<'c> {
         for source in self.lanes.iter() {
             let topic_id = self.topic_ids.get(&source.topic).map_or("", String::as_str);
             let identity = source.identity(&self.shared.cluster.id, topic_id);
-            self.session.add_source(source.lane, &identity);
+            let input = &self.inputs[source.input].input;
+            self.session.add_source(source.lane, &identity, input);
         }
     }
 

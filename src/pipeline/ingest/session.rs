@@ -19,7 +19,6 @@ use crate::{
         catalog::Catalog,
         draft::EVENT_BYTES_MAX,
         identity::Identity,
-        repeats::{Repeats, is_repeat},
         route::{MESSAGE_BYTES, Routed, Router, RouterSpec, SourceId},
     },
     metrics::{InputCounts, InputMetrics},
@@ -43,8 +42,6 @@ pub(in crate::pipeline) struct InputState {
     /// As configured.
     pub(in crate::pipeline) input: Input,
     decoder: Box<dyn Decoder>,
-    /// Where the format's sources post records again.
-    repeats: Option<Repeats>,
     metrics: InputMetrics,
     counts: InputCounts,
 }
@@ -54,8 +51,7 @@ impl InputState {
     pub(in crate::pipeline) fn new(input: Input, shared: &Shared) -> Self {
         let metrics = shared.metrics.input(&input.topic);
         let decoder = input.format.decoder();
-        let repeats = input.format.repeats().then(Repeats::default);
-        Self { input, decoder, repeats, metrics, counts: InputCounts::default() }
+        Self { input, decoder, metrics, counts: InputCounts::default() }
     }
 
     /// Moves what was counted into the metrics. Events that came in and went nowhere are alarmed
@@ -123,9 +119,18 @@ impl Session {
         }
     }
 
-    /// Makes a source partition known under its lane.
-    pub(in crate::pipeline) fn add_source(&mut self, lane: LaneId, source: &SourcePartition) {
-        let id = self.router.source(source);
+    /// Makes a source partition of `input` known under its lane.
+    pub(in crate::pipeline) fn add_source(
+        &mut self,
+        lane: LaneId,
+        source: &SourcePartition,
+        input: &Input,
+    ) {
+        let id = if input.retries {
+            self.router.source_that_retries(source)
+        } else {
+            self.router.source(source)
+        };
         self.sources.insert(lane, id);
     }
 
@@ -153,13 +158,9 @@ impl Session {
         let mut taken = Taken::default();
         let mut refused: Option<(DecodeError, u32, u32)> = None;
         let (router, early, counts) = (&mut self.router, &mut self.early, &mut state.counts);
-        let (repeats, place) = (&mut state.repeats, (record.partition, record.offset));
         let mut sink = |row: u32, outcome: Outcome<'_, '_>| {
             counts.events += 1;
             match outcome {
-                Outcome::Event(event) if is_repeat(repeats, event, payload, place) => {
-                    counts.ignore(IgnoreReason::Repeated);
-                }
                 Outcome::Event(event) => {
                     router.push(source, Offset(record.offset), row, event);
                     counts.forwarded += 1;

@@ -36,7 +36,7 @@ impl Session {
             identity: Identity::new(&IdentitySpec::default()),
             catalog: Catalog::new(Vec::new()),
         });
-        let id = router.source(&super::source(i32::try_from(source).unwrap()));
+        let id = router.source_that_retries(&super::source(i32::try_from(source).unwrap()));
         let next = kafka.committed[source];
         Self { source, router, id, next, commits: Commits::default(), in_flight: VecDeque::new() }
     }

@@ -5,11 +5,20 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::alert::Subject;
 
+/// A record of an input.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    principal: usize,
+    at_s: u64,
+    /// Two rows of one key at one instant could open two episodes with one id (D3).
+    unique_ms: i64,
+    rows: u64,
+}
+
 /// What a broker and its coordinators know.
 #[derive(Default)]
 pub(super) struct Kafka {
-    /// By source: principal, seconds, rows.
-    pub(super) inputs: [Vec<(usize, u64, u64)>; SOURCES],
+    pub(super) inputs: [Vec<Sent>; SOURCES],
     pub(super) committed: [usize; SOURCES],
     pub(super) events: [Vec<(Batch, EventTime)>; PARTITIONS],
     /// First message kept.
@@ -37,11 +46,16 @@ pub(super) struct Kafka {
 impl Kafka {
     pub(super) fn new(random: &mut Random) -> Self {
         let mut kafka = Self { transactional: random.one_in(2), ..Self::default() };
-        for input in &mut kafka.inputs {
+        for (source, input) in (0..).zip(&mut kafka.inputs) {
             let mut at_s = 0;
-            for _ in 0..EVENTS {
+            for number in 0..EVENTS {
                 at_s += random.below(90) as u64;
-                input.push((random.below(12), at_s, random.below(40) as u64));
+                let unique_ms = i64::try_from(number).unwrap() * 2 + source;
+                let (principal, rows) = (random.below(12), random.below(40) as u64);
+                let new = Sent { principal, at_s, unique_ms, rows };
+                // A source that got no answer sends again.
+                let again = input.last().copied().filter(|_| random.one_in(8));
+                input.push(again.unwrap_or(new));
             }
         }
         kafka
@@ -49,11 +63,10 @@ impl Kafka {
 
     /// The event at `offset` of a source.
     pub(super) fn event(&self, source: usize, offset: usize) -> Event<'static> {
-        let (principal, at_s, rows) = self.inputs[source][offset];
+        let Sent { principal, at_s, unique_ms, rows } = self.inputs[source][offset];
         let mut event = event(&format!("p{principal}"), at_s, rows);
-        // Two rows of one key at one instant could open two episodes with one id (D3).
-        let unique_ms = i64::try_from(offset * 2 + usize::from(source == 0)).unwrap();
         event.event_time = event.event_time.plus_millis(unique_ms);
+        event.event_id = Some(format!("e{unique_ms}").into());
         event
     }
 

@@ -190,7 +190,7 @@ impl Member {
         }
         let from = usize::try_from(from).unwrap();
         let from = if around.off == Some(Guard::OwnOffset) { kafka.group[partition] } else { from };
-        let new = || Engine::new(options(), Arc::clone(around.rules));
+        let new = || Engine::new(sized(), Arc::clone(around.rules));
         let engine = restored.map_or_else(|| Box::new(new()), |(_, engine)| engine);
         self.fetched[partition] = Some(from);
         self.assigned[partition] = epoch;
@@ -451,7 +451,7 @@ fn restore(
 ) -> (Option<(i64, Box<Engine>)>, Ledger, Option<Manifest>) {
     let (state, origin) = (&kafka.states[partition], origin_of(partition));
     for manifest in state.manifests_of(&origin).flatten() {
-        if let Ok(engine) = state.rebuild(&manifest) {
+        if let Ok(engine) = state.rebuild_with(&manifest, sized()) {
             let ledger = Ledger::after(&manifest, origin.clone());
             return (Some((manifest.covered, Box::new(engine))), ledger, Some(manifest));
         }
