@@ -1,10 +1,10 @@
 //! One assignment of one events partition, as the store sees it: which records are kept, and what
 //! a write whose fate nobody knows may have done.
 //!
-//! Call order for a [`Request`](super::Request): [`Custody::holds`]; while [`Custody::is_in_doubt`],
-//! claim the partition anew, so that nothing under way can appear or vanish any more, and
-//! [`Custody::resolve`]; then [`Custody::begin`], the write, and [`Custody::kept`] or
-//! [`Custody::failed`]. Never here: Kafka, making a checkpoint.
+//! Call order for a [`Request`](super::Request): [`Custody::holds`]; while it is in doubt
+//! ([`Custody::is_in_doubt`]), claim the partition anew, so that nothing under way can appear or
+//! vanish any more, and [`Custody::resolve`]; then [`Custody::begin`], the write, and
+//! [`Custody::kept`] or [`Custody::failed`]. Never here: Kafka, making a checkpoint.
 
 use std::sync::Arc;
 

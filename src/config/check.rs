@@ -238,7 +238,7 @@ fn alerts(raw: RawAlerts, check: &mut Check<'_>) -> AlertsConfig {
         queue_bytes: check.size(
             &place!["alerts", "queue_bytes"],
             raw.queue_bytes,
-            16 * MIB,
+            8 * MIB,
             (MIB, 1024 * MIB),
         ),
     }

@@ -215,7 +215,7 @@ pub(super) struct RawAlerts {
     pub(super) transactional: Option<bool>,
     /// About how many bytes of undelivered alerts one worker holds before it takes no more
     /// messages.
-    #[schemars(extend("default" = "16MiB"))]
+    #[schemars(extend("default" = "8MiB"))]
     pub(super) queue_bytes: Option<Text<Bytes>>,
 }
 

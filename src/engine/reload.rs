@@ -86,21 +86,24 @@ impl Engine {
     }
 }
 
-/// The new number of an episode's rule and its crossed limits renumbered, each with whether its
-/// level stays; `None` if it must close.
+/// Crossed limits under their new numbers, each with whether its level stays.
+type Moved = SmallVec<[(Crossed, bool); 4]>;
+
+/// The new number of an episode's rule and its crossed limits; `None` if it must
+/// close.
 fn moved(
     old: &RuleSet,
     new: &RuleSet,
     (rule, _): EpisodeKey,
     episode: &Episode,
-) -> Option<(usize, SmallVec<[(Crossed, bool); 4]>)> {
+) -> Option<(usize, Moved)> {
     let was: &Rule = &old.rules[rule];
     let number = new.rules.iter().position(|now| now.id == was.id)?;
     let (before, after) = (&old.meters[was.meter], &new.meters[new.rules[number].meter]);
     if before.identity != after.identity {
         return None;
     }
-    let mut crossed: SmallVec<[(Crossed, bool); 4]> = episode
+    let mut crossed: Moved = episode
         .crossed
         .iter()
         .filter_map(|crossed| {

@@ -132,8 +132,8 @@ impl Engine {
         }
     }
 
-    /// A topic was deleted and made again. Its group's offsets went with it, so ingest may not know:
-    /// what was in the former and not read is lost, and so is what is skipped of the new one.
+    /// A topic was deleted and made again. Its group's offsets went with it, so ingest may not
+    /// know: what was in the former and not read is lost, and so is what is skipped of the new.
     pub(super) fn check_namesake(
         &mut self,
         batch: &Batch,

@@ -145,8 +145,14 @@ impl Ingest<'_> {
                     self.note_doubts(name, committed, topic_id)?;
                 }
             }
-            let mine = |(partition, _): &&(TopicPartition, i64)| partitions.contains(partition);
-            starts.extend(resolved.iter().filter(mine).cloned());
+            let mine = |(partition, _): &(TopicPartition, i64)| partitions.contains(partition);
+            starts.extend(resolved.into_iter().filter(mine));
+        }
+        // From here on rows may be written past these offsets, whatever the notes have said.
+        let begun = starts.iter().map(|(name, offset)| self.noted(name.clone(), *offset, false));
+        if let Err(cause) = self.member.commit(&begun.collect::<Vec<_>>(), true) {
+            // The next commit says it again.
+            warn!("{cause}");
         }
         Ok(starts)
     }

@@ -106,44 +106,44 @@ pub fn doubt(committed: &Committed, topic_id: &str, routing: Option<&str>) -> Op
 mod tests {
     use super::*;
 
-    fn at(offset: i64) -> Option<Committed> {
-        Some(Note::beside(offset, "t", "r", false))
+    fn at(offset: i64) -> Committed {
+        Note::beside(offset, "t", "r", false)
     }
 
     #[test]
     fn start_applies_only_to_a_topic_that_is_new_to_the_group() {
         let latest = Begin::Configured(Start::Latest);
         assert_eq!(begin(Start::Latest, "t", &[None, None]), [latest, latest]);
-        let known = [at(7), at(0)];
+        let known = [Some(at(7)), Some(at(0))];
         assert_eq!(begin(Start::Latest, "t", &known), [Begin::At(7), Begin::At(0)]);
     }
 
     #[test]
     fn a_partition_that_appeared_later_starts_at_its_first_record() {
-        assert_eq!(begin(Start::Latest, "t", &[at(7), None]), [Begin::At(7), Begin::First]);
+        assert_eq!(begin(Start::Latest, "t", &[Some(at(7)), None]), [Begin::At(7), Begin::First]);
     }
 
     #[test]
     fn an_offset_of_a_topic_made_again_is_no_offset_of_this_one() {
-        assert_eq!(begin(Start::Latest, "u", &[at(7)]), [Begin::First]);
-        assert_eq!(doubt(&at(7).unwrap(), "u", Some("r")), Some(Doubt::MadeAgain));
-        assert_eq!(doubt(&at(7).unwrap(), "", Some("r")), None, "a broker without ids");
+        assert_eq!(begin(Start::Latest, "u", &[Some(at(7))]), [Begin::First]);
+        assert_eq!(doubt(&at(7), "u", Some("r")), Some(Doubt::MadeAgain));
+        assert_eq!(doubt(&at(7), "", Some("r")), None, "a broker without ids");
     }
 
     #[test]
     fn an_offset_without_our_note_or_with_that_of_another_was_moved() {
         let bare = Committed { offset: 7, note: String::new() };
         assert_eq!(doubt(&bare, "t", Some("r")), Some(Doubt::Moved));
-        let moved = Committed { offset: 9, ..at(7).unwrap() };
+        let moved = Committed { offset: 9, ..at(7) };
         assert_eq!(doubt(&moved, "t", Some("r")), Some(Doubt::Moved));
         assert_eq!(begin(Start::Latest, "t", &[Some(moved)]), [Begin::At(9)]);
     }
 
     #[test]
     fn rows_routed_otherwise_are_a_doubt_unless_the_reader_ended_in_order() {
-        assert_eq!(doubt(&at(7).unwrap(), "t", Some("r")), None);
-        assert_eq!(doubt(&at(7).unwrap(), "t", Some("s")), Some(Doubt::Rerouted));
-        assert_eq!(doubt(&at(7).unwrap(), "t", None), None, "nothing lies past it");
+        assert_eq!(doubt(&at(7), "t", Some("r")), None);
+        assert_eq!(doubt(&at(7), "t", Some("s")), Some(Doubt::Rerouted));
+        assert_eq!(doubt(&at(7), "t", None), None, "nothing lies past it");
         let settled = Note::beside(7, "t", "r", true);
         assert_eq!(doubt(&settled, "t", Some("s")), None);
     }

@@ -29,7 +29,7 @@ fn deployment(kafka: &Client, name: &str) -> (Setup, String, String) {
     (setup, topic, lines)
 }
 
-/// What the first DATA_GAP whose text contains `part` says.
+/// What the first `DATA_GAP` whose text contains `part` says.
 fn gap(setup: &Setup, part: &str) -> String {
     let told = |seen: &[kafka::Record]| {
         let gaps = Finding::all(seen, "exfilwatch.data-gap").into_iter();

@@ -68,7 +68,9 @@ impl Session {
         let at = kafka.event(self.source, self.next.min(last)).event_time;
         let mut marks = Vec::new();
         self.router.mark(at, &[self.id], &mut marks).unwrap();
-        marks.iter().for_each(|mark| self.hand_over(None, mark));
+        for mark in &marks {
+            self.hand_over(None, mark);
+        }
     }
 
     fn hand_over(&mut self, flush: Option<FlushId>, message: &Routed) {
@@ -89,7 +91,9 @@ impl Session {
         let next = if overtakes { random.below(self.in_flight.len()) } else { 0 };
         if let Some(InFlight { flush, partition, batch }) = self.in_flight.remove(next) {
             kafka.append(partition, batch);
-            flush.into_iter().for_each(|flush| self.commits.acked(flush));
+            if let Some(flush) = flush {
+                self.commits.acked(flush);
+            }
         }
         if let Some(position) = self.commits.safe().filter(|_| ours) {
             kafka.committed[self.source] = position;

@@ -29,7 +29,7 @@ struct Opened {
     partition: usize,
     epoch: u64,
     claim: u64,
-    restored: Option<(i64, Box<Engine>)>,
+    restored: Option<Restored>,
 }
 
 struct Slot {
@@ -248,7 +248,9 @@ impl Member {
         if around.off == Some(Guard::Outbox) {
             let mut restored = Vec::new();
             tenure.engine_mut().take_alerts(&mut restored);
-            restored.iter().for_each(|alert| tenure.engine_mut().delivered(alert.message));
+            for alert in &restored {
+                tenure.engine_mut().delivered(alert.message);
+            }
         }
         self.slots[partition] = Some(Slot { tenure, closing: None });
         self.send(partition);
@@ -444,11 +446,11 @@ impl Member {
     }
 }
 
+/// What a checkpoint covers, and the engine in it.
+type Restored = (i64, Box<Engine>);
+
 /// The newest checkpoint that can be used.
-fn restore(
-    kafka: &Kafka,
-    partition: usize,
-) -> (Option<(i64, Box<Engine>)>, Ledger, Option<Manifest>) {
+fn restore(kafka: &Kafka, partition: usize) -> (Option<Restored>, Ledger, Option<Manifest>) {
     let (state, origin) = (&kafka.states[partition], origin_of(partition));
     for manifest in state.manifests_of(&origin).flatten() {
         if let Ok(engine) = state.rebuild_with(&manifest, sized()) {

@@ -383,7 +383,7 @@ impl World {
     }
 }
 
-/// Runs a seed; what differs from the oracle, if anything. A panic of the production code is as bad.
+/// Runs a seed; what differs from the oracle, if anything. A panic is as bad.
 fn run(seed: u64, off: Option<Guard>) -> Option<String> {
     std::panic::catch_unwind(|| play(seed, off)).unwrap_or_else(|_| Some("it panics".to_owned()))
 }
