@@ -103,6 +103,7 @@ fn report(outcome: Outcome, patience: &Patience, opened: Instant) {
 fn an_alert_topic_that_takes_nothing_stops_reading_and_everything_is_delivered_after() {
     /// More than one worker keeps undelivered.
     const FIRST: usize = 30_000;
+    const PORTION: usize = 1000;
     let Some(gate) = Gate::new() else { return };
     let (kafka, form) = (gate.broker.client(), Form::now());
     let setup = Setup::new(&kafka, "blocked-alerts");
@@ -110,12 +111,19 @@ fn an_alert_topic_that_takes_nothing_stops_reading_and_everything_is_delivered_a
     // Small queues are full before the tests have produced much.
     setup.property("queued.max.messages.kbytes", "4096");
     let topic = setup.input("json", 1);
-    let service = setup.run(&(one_input(&topic) + "detect: {threads: 1, queue_bytes: 1MiB}\n"));
+    let small = "detect: {threads: 1, queue_bytes: 1MiB}\nalerts: {queue_bytes: 4MiB}\n";
+    let service = setup.run(&(one_input(&topic) + small));
     let watch = Watch::start(setup.committed_reader("alerts"));
     gate.shut(&setup.topic("alerts"));
     let mut stream = kafka.stream();
-    (0..FIRST).for_each(|n| stream.send(&topic, &theft(n).canonical()));
-    service.until("the worker is full", SOON, || applied(&service) > 10_000);
+    for portion in 0..FIRST / PORTION {
+        let thieves = portion * PORTION..(portion + 1) * PORTION;
+        thieves.for_each(|n| stream.send(&topic, &theft(n).canonical()));
+        stream.finish(SOON);
+        // A worker is full only between two messages, so none may hold all of it.
+        thread::sleep(Duration::from_millis(100));
+    }
+    service.until("the worker is full", SOON, || applied(&service) > 4000);
     // Queues fill up to their limits, and then no more.
     thread::sleep(Duration::from_secs(4));
     let stopped_at = applied(&service);
