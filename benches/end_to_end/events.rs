@@ -39,7 +39,8 @@ impl Shape {
         }
     }
 
-    fn time_ms(n: u64, events: u64) -> i64 {
+    /// Event time of event `n` of `events`.
+    pub(crate) fn time_ms(n: u64, events: u64) -> i64 {
         START_MS + i64::try_from(n * SPAN_MS / events).unwrap()
     }
 
