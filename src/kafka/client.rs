@@ -27,6 +27,9 @@ const FETCH_QUEUE_KIB: &str = "65536";
 const SEND_QUEUE_KIB: &str = "65536";
 /// librdkafka's default of 1000 ms stalls a queue that was full for a moment.
 const FETCH_BACKOFF_MS: &str = "5";
+/// A member learns of a rebalance by the answer to a heartbeat, and a dead one is missed a session
+/// after its last. librdkafka's default of 3000 ms would be on the way of every takeover.
+const HEARTBEAT_MS: &str = "1000";
 /// How often a client reports lag and fill.
 const STATISTICS_MS: &str = "1000";
 
@@ -58,6 +61,7 @@ pub fn consumer(config: &KafkaConfig, client: &str, group: &str) -> ClientConfig
     settings.set("check.crcs", "true");
     settings.set("fetch.queue.backoff.ms", FETCH_BACKOFF_MS);
     settings.set("queued.max.messages.kbytes", FETCH_QUEUE_KIB);
+    settings.set("heartbeat.interval.ms", HEARTBEAT_MS);
     // Partitions added to a topic are read within half a minute.
     settings.set("topic.metadata.refresh.interval.ms", "30000");
     // Who stays keeps what they have, while others come and go.
