@@ -1,8 +1,8 @@
 //! Events per core-second of the real program on a real Apache Kafka.
 //!
-//! `cargo bench --bench end_to_end` writes topics of 2 partitions (lz4, null keys) and prints events
-//! divided by CPU seconds (user and system) of the whole process. With `-- formats`, `-- overhead`
-//! or `-- latency` it does one part only:
+//! `cargo bench --bench end_to_end` writes topics of 2 partitions (lz4, null keys) and prints
+//! events divided by CPU seconds (user and system) of the whole process. With `-- formats`,
+//! `-- overhead` or `-- latency` it does one part only:
 //! - formats: each is read once with a plain consumer that does nothing (the baseline), then with
 //!   the program in both roles, which is then started once more and only restored;
 //! - overhead: what checkpoints, and alerts in transactions, take from JSON;

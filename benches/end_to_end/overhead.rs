@@ -96,6 +96,7 @@ fn run(client: &Client, topic: &str, events: u64, variant: Variant) -> Cost {
 fn theft(number: u64, counted: f64, events: u64) -> Message {
     let at = Shape::time_ms((counted as u64).min(events), events);
     Message::new(format!(
-        r#"{{"event_time":{at},"principal":"thief-{number}","source":{{"kind":"x"}},"rows":2000000}}"#
+        r#"{{"event_time":{at},"principal":"thief-{number}","source":{{"kind":"x"}},
+            "rows":2000000}}"#
     ))
 }

@@ -2,8 +2,8 @@
 //! happened after it, on a real Apache Kafka.
 //!
 //! `cargo bench --bench recovery`: one member has counted a million principals on one partition and
-//! saved them, another is idle in the same group. A thief reads every 100 ms. The first is killed
-//! and the alerts are watched for a thief who read after that. Then the roles change, and once more.
+//! saved them, another is idle in the same group. A thief reads every 100 ms. The first is killed,
+//! and the alerts are watched for a thief who read after that. Then roles change, and once more.
 //! What comes before the decision: the session time-out, the restore over Kafka, and the rest.
 //!
 //! `EXFILWATCH_BENCH_PRINCIPALS`, `EXFILWATCH_BENCH_SESSION_S` (10) and `EXFILWATCH_BENCH_KILLS`
