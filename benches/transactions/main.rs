@@ -3,7 +3,7 @@
 //! `cargo bench --bench transactions` measures, all on one broker and in one run:
 //! - the end of a transaction by rust-rdkafka alone, and with its records drained first, as
 //!   `kafka::state` does;
-//! - claims of partitions: at once, after the client has met a broker (as `kafka::state` does), and
+//! - claims of partitions: at once (as `kafka::state` does), after the client has met a broker, and
 //!   many side by side;
 //! - one transactional id a partition against one a member with the group's metadata (KIP-447), for
 //!   a member with 16 partitions: start, checkpoints, threads, memory, and what a successor waits
