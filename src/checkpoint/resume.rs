@@ -11,7 +11,7 @@ pub struct Log<'a> {
     pub first: i64,
     /// Next offset that will be written.
     pub end: i64,
-    /// The group has committed an offset beyond the first: somebody has read it before.
+    /// The group has committed an offset above 0: somebody has read it before.
     pub was_read: bool,
 }
 
