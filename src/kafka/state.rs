@@ -45,6 +45,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_FOR: Duration = Duration::from_secs(30);
 /// How long the broker waits for more at the end of a partition.
 const END_WAIT_MS: &str = "10";
+/// Records before the end in which manifests are looked for first; each further look goes eight
+/// times as far back.
+const TAIL_RECORDS: i64 = 64;
 /// Gaps up to this many offsets are read over; larger ones are jumped.
 const READ_OVER: i64 = 256;
 
@@ -344,6 +347,34 @@ impl StateReader {
             records.push(record);
         }
         Ok(records)
+    }
+
+    /// Shows manifests with their offsets to `wanted`, newest first, until it makes something of
+    /// one. They are near the end, but behind a manifest may lie what later transactions lost.
+    ///
+    /// # Errors
+    /// The broker does not answer, or `wanted` failed.
+    pub fn newest_first<T>(
+        &mut self,
+        mut wanted: impl FnMut(&mut Self, i64, &[u8]) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let (first, end) = self.bounds;
+        let (mut back, mut seen_from) = (TAIL_RECORDS, end);
+        while seen_from > first {
+            let from = first.max(end.saturating_sub(back));
+            let mut tail = self.tail(from)?;
+            tail.retain(|record| record.offset < seen_from && record.key.contains("/manifest/"));
+            for record in tail.into_iter().rev() {
+                let Some(value) = record.value else { continue };
+                let made = wanted(self, record.offset, &value)?;
+                if made.is_some() {
+                    return Ok(made);
+                }
+            }
+            seen_from = from;
+            back = back.saturating_mul(8);
+        }
+        Ok(None)
     }
 
     fn go_to(&mut self, offset: i64) -> Result<(), Error> {

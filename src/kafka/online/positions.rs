@@ -16,9 +16,6 @@ use crate::{
     kafka::{Error, client, state::StateReader},
 };
 
-/// Records before the end of a state partition that are looked through.
-const TAIL_RECORDS: i64 = 256;
-
 /// One partition of what detect reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Position {
@@ -73,11 +70,10 @@ pub(super) fn positions(config: &Config, origin: &Origin) -> Result<Vec<Position
 fn look_at_state(config: &Config, origin: &Origin, position: &mut Position) -> Result<(), Error> {
     let topic = &config.topics.state;
     let mut reader = StateReader::open(&config.kafka, topic, origin.partition)?;
-    let (first, end) = reader.bounds();
-    let mut records = reader.tail(first.max(end.saturating_sub(TAIL_RECORDS)))?;
-    records.retain(|record| record.key.contains("/manifest/") && record.value.is_some());
-    let Some(newest) = records.pop() else { return Ok(()) };
-    match Manifest::read(&newest.value.unwrap_or_default(), origin) {
+    let read = |value: &[u8]| Manifest::read(value, origin);
+    let newest = reader.newest_first(|_, _, value| Ok(Some(read(value))))?;
+    let Some(newest) = newest else { return Ok(()) };
+    match newest {
         Err(cause) => {
             position.problem = Some(format!("the newest checkpoint cannot be used: {cause}"));
         }

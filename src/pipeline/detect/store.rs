@@ -38,9 +38,6 @@ use crate::{
 
 /// A checkpoint is written within this time or has failed.
 const WRITE_FOR: Duration = Duration::from_secs(20);
-/// Records before the end in which manifests are looked for first; each further look goes eight
-/// times as far back.
-const TAIL_RECORDS: i64 = 64;
 /// Between two lines about the progress of a restore.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 
@@ -230,7 +227,7 @@ impl Keeper {
         let mut reader = StateReader::open(&config.kafka, &config.topics.state, partition)?;
         let end = reader.bounds().1;
         let mut found = Found::default();
-        let used = newest_first(&mut reader, |reader, offset, value| {
+        let used = reader.newest_first(|reader, offset, value| {
             match self.use_checkpoint(reader, value, partition, options)? {
                 Ok(used) => Ok(Some(used)),
                 Err(cause @ Unusable::Repartitioned { .. }) => Err(refused(&cause)),
@@ -356,32 +353,7 @@ impl Keeper {
 /// The newest manifest that can be read.
 fn newest(config: &KafkaConfig, topic: &str, origin: &Origin) -> Result<Option<Manifest>, Error> {
     let mut reader = StateReader::open(config, topic, origin.partition)?;
-    newest_first(&mut reader, |_, _, value| Ok(Manifest::read(value, origin).ok()))
-}
-
-/// Shows manifests with their offsets to `wanted`, newest first, until it makes something of one.
-/// They are near the end, but behind a manifest may lie what later transactions lost.
-fn newest_first<T>(
-    reader: &mut StateReader,
-    mut wanted: impl FnMut(&mut StateReader, i64, &[u8]) -> Result<Option<T>, Error>,
-) -> Result<Option<T>, Error> {
-    let (first, end) = reader.bounds();
-    let (mut back, mut seen_from) = (TAIL_RECORDS, end);
-    while seen_from > first {
-        let from = first.max(end.saturating_sub(back));
-        let mut tail = reader.tail(from)?;
-        tail.retain(|record| record.offset < seen_from && record.key.contains("/manifest/"));
-        for record in tail.into_iter().rev() {
-            let Some(value) = record.value else { continue };
-            let made = wanted(reader, record.offset, &value)?;
-            if made.is_some() {
-                return Ok(made);
-            }
-        }
-        seen_from = from;
-        back = back.saturating_mul(8);
-    }
-    Ok(None)
+    reader.newest_first(|_, _, value| Ok(Manifest::read(value, origin).ok()))
 }
 
 /// A fault of the deployment (exit 78).
