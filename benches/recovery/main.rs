@@ -6,9 +6,11 @@
 //! and the alerts are watched for a thief who read after that. Then roles change, and once more.
 //! What comes before the decision: the session time-out, the restore over Kafka, and the rest.
 //!
-//! `EXFILWATCH_BENCH_PRINCIPALS`, `EXFILWATCH_BENCH_SESSION_S` (10) and `EXFILWATCH_BENCH_KILLS`
-//! (3) change it. The member that restores is new: its peak of memory is that of a restore and of
-//! what it counted since.
+//! `EXFILWATCH_BENCH_PRINCIPALS`, `EXFILWATCH_BENCH_PARTITIONS` (1), `EXFILWATCH_BENCH_SESSION_S`
+//! (10) and `EXFILWATCH_BENCH_KILLS` (3) change it. Of several partitions each member owns half, so
+//! that half of them are taken over; then it counts until there is an alert about everybody who
+//! read in the first second after the kill. The member that restores is new: its peak of memory is
+//! that of a restore and of what it counted since.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
 
 #[path = "../../tests/it/kafka/mod.rs"]
@@ -23,8 +25,8 @@ mod program;
 mod reads;
 
 use std::{
-    cell::Cell,
-    collections::HashMap,
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
     env,
     sync::{
         Mutex,
@@ -43,6 +45,8 @@ use serde_json::Value;
 const EVERY: Duration = Duration::from_millis(100);
 /// A member is settled when nothing has changed for so long.
 const SETTLED: Duration = Duration::from_secs(4);
+/// Who reads in so long lies on any of several partitions.
+const SPREAD: Duration = Duration::from_secs(1);
 const ALERT_MAX: Duration = Duration::from_mins(5);
 
 /// When each thief read.
@@ -61,6 +65,7 @@ struct Recovery {
 
 fn main() {
     let principals = number("EXFILWATCH_BENCH_PRINCIPALS", 1_000_000);
+    let partitions = number("EXFILWATCH_BENCH_PARTITIONS", 1);
     let session_s = number("EXFILWATCH_BENCH_SESSION_S", 10);
     let broker = kafka::private().expect("a bench needs Java and Maven for its Kafka");
     let client = broker.client();
@@ -69,7 +74,7 @@ fn main() {
     client.produce(&topic, Compression::Lz4, reads::of_everybody(principals));
     let start = || {
         let more = format!(
-            "create_topics: {{partitions: 1, replication: 1}}\n\
+            "create_topics: {{partitions: {partitions}, replication: 1}}\n\
              \x20 properties: {{session.timeout.ms: \"{session_s}000\"}}"
         );
         let more = program::kafka(&client, &prefix, &more)
@@ -85,18 +90,19 @@ fn main() {
     });
     let mut alerts = client.reader(&format!("{prefix}.alerts"));
     let (thefts, stop) = (Thefts::default(), AtomicBool::new(false));
-    println!("{principals} principals on one partition, session time-out {session_s} s");
+    println!("{principals} principals on {partitions} partitions, session time-out {session_s} s");
     thread::scope(|scope| {
         let _stopped = StopOnDrop(&stop);
         scope.spawn(|| steal(&client, &topic, &thefts, &stop));
         for _ in 0..number("EXFILWATCH_BENCH_KILLS", 3) {
             let mut idle = start();
             idle.ready();
-            settle(&mut owner, &mut alerts, &thefts);
+            settle(&mut owner, partitions, &mut alerts, &thefts);
             let (killed, at) = (Instant::now(), Timestamp::now());
             // SIGKILL.
             drop(std::mem::replace(&mut owner, idle));
-            let all = first_after(killed, &mut alerts, &thefts);
+            let within = if partitions > 1 { SPREAD } else { Duration::ZERO };
+            let all = all_after(killed, within, &mut alerts, &thefts);
             report(&recovery(&owner, at, all), session_s);
         }
     });
@@ -128,44 +134,60 @@ fn steal(client: &Client, topic: &str, thefts: &Thefts, stop: &AtomicBool) {
     }
 }
 
-/// Waits until the owner is up with the thieves, and its idle mate has joined both groups.
-fn settle(owner: &mut Program, alerts: &mut Reader, thefts: &Thefts) {
-    let owns = |metrics: &program::Metrics| {
-        metrics.sum("exfilwatch_partitions_assigned{role=\"detect\"")
-            + metrics.sum("exfilwatch_partitions_assigned{role=\"ingest\"")
-    };
-    owner.until("ownership of everything", |metrics| owns(metrics) >= 2.0);
+/// Waits until the owner is up with the thieves and its mate has joined the group. One partition
+/// stays where it is, of several each has half.
+#[expect(clippy::cast_precision_loss, reason = "a count")]
+fn settle(owner: &mut Program, partitions: u64, alerts: &mut Reader, thefts: &Thefts) {
+    let share = partitions.div_ceil(2) as f64;
+    let assigned = "exfilwatch_partitions_assigned{role=\"detect\"";
+    let owns_its_share = |metrics: &program::Metrics| (metrics.sum(assigned) - share).abs() < 0.5;
+    owner.until("partitions shared out", owns_its_share);
     let began = Instant::now();
     while began.elapsed() < SETTLED {
-        first_after(Instant::now(), alerts, thefts);
+        all_after(Instant::now(), Duration::ZERO, alerts, thefts);
     }
-    assert!(owns(&owner.metrics()) >= 2.0, "partitions moved to the idle member");
+    assert!(owns_its_share(&owner.metrics()), "partitions moved");
 }
 
-/// Time until the alert about a thief who read after `since` is there.
-fn first_after(since: Instant, alerts: &mut Reader, thefts: &Thefts) -> Duration {
-    let looked_at = Cell::new(0);
-    alerts.until("alert about a later thief", ALERT_MAX, |seen| {
-        let new = &seen[looked_at.replace(seen.len())..];
+/// Time until there are alerts about the first thief who read after `since`, and about everybody
+/// else who did so `within` it.
+fn all_after(since: Instant, within: Duration, alerts: &mut Reader, thefts: &Thefts) -> Duration {
+    let (looked_at, named) = (Cell::new(0), RefCell::new(HashSet::new()));
+    alerts.until("alerts about later thieves", ALERT_MAX, |seen| {
+        let mut named = named.borrow_mut();
+        named.extend(seen[looked_at.replace(seen.len())..].iter().filter_map(Record::key_text));
         let thefts = thefts.lock().unwrap();
-        let read_at = |record: &Record| thefts.get(&record.key_text()?).copied();
-        new.iter().filter_map(read_at).any(|read_at| read_at > since)
+        let mut later: Vec<_> = thefts.iter().filter(|(_, at)| **at > since).collect();
+        later.sort_unstable_by_key(|(_, at)| **at);
+        let counts = |at: Instant| at == *later[0].1 || at <= since + within;
+        !later.is_empty()
+            && since.elapsed() >= within
+            && later.iter().all(|(thief, at)| !counts(**at) || named.contains(*thief))
     });
     since.elapsed()
 }
 
-/// Takes a recovery apart by what the new owner has logged.
+/// Takes a recovery apart by what the new owner has logged since the kill.
 fn recovery(owner: &Program, killed: Timestamp, all: Duration) -> Recovery {
     let log = owner.log();
-    let line = log.lines().find(|line| line.contains("restored from a checkpoint"));
-    let line: Value = serde_json::from_str(line.expect("it restored a checkpoint")).unwrap();
-    let ended: Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
-    let restore = line["took_ms"].as_f64().unwrap() / 1e3;
+    let (mut begun, mut ended, mut bytes) = (None, None, 0.0);
+    for line in log.lines().filter(|line| line.contains("restored from a checkpoint")) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let at: Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+        let at = at.duration_since(killed).as_secs_f64();
+        if at > 0.0 {
+            let from = at - line["took_ms"].as_f64().unwrap() / 1e3;
+            begun = Some(begun.map_or(from, |begun: f64| begun.min(from)));
+            ended = Some(ended.map_or(at, |ended: f64| ended.max(at)));
+            bytes += line["bytes"].as_f64().unwrap();
+        }
+    }
+    let (begun, ended) = begun.zip(ended).expect("it restored a checkpoint");
     Recovery {
         all: all.as_secs_f64(),
-        before: ended.duration_since(killed).as_secs_f64() - restore,
-        restore,
-        restored_mib: line["bytes"].as_f64().unwrap() / f64::from(1 << 20),
+        before: begun,
+        restore: ended - begun,
+        restored_mib: bytes / f64::from(1 << 20),
         peak_mib: owner.peak_mib(),
     }
 }
@@ -174,7 +196,7 @@ fn report(recovery: &Recovery, session_s: u64) {
     let Recovery { all, before, restore, restored_mib, peak_mib } = recovery;
     let session = Duration::from_secs(session_s).as_secs_f64();
     println!(
-        "  {all:.1} s to the first new alert: {before:.1} to the restore, {restore:.1} of it \
+        "  {all:.1} s to the new alerts: {before:.1} to the restore, {restore:.1} of it \
          ({restored_mib:.0} MiB), {:.1} after it; beside the session time-out and the restore \
          {:+.1} s; peak of the new owner {peak_mib:.0} MiB",
         all - before - restore,

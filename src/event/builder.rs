@@ -138,12 +138,12 @@ impl Builder {
         self.places[number] - 1
     }
 
-    /// Writes what was collected as one message and starts the next one.
+    /// What was collected, for one message; the next one starts.
     pub(super) fn finish(
         &mut self,
         route: GroupBy,
         sources: &[SourceRef],
-    ) -> Result<Vec<u8>, ArrowError> {
+    ) -> Result<RecordBatch, ArrowError> {
         let named = self.sources.iter().map(|&(number, previous)| SourceRef {
             previous,
             ..sources[usize::from(number)].clone()
@@ -152,10 +152,10 @@ impl Builder {
         for (number, _) in self.sources.drain(..) {
             self.places[usize::from(number)] = 0;
         }
-        self.write(&header)
+        self.take(&header)
     }
 
-    fn write(&mut self, header: &str) -> Result<Vec<u8>, ArrowError> {
+    fn take(&mut self, header: &str) -> Result<RecordBatch, ArrowError> {
         let columns: [(&str, ArrayRef); 16] = [
             ("key_hash", Arc::new(UInt64Array::from(std::mem::take(&mut self.key_hash)))),
             ("key", Arc::new(self.keys.finish()?)),
@@ -174,7 +174,7 @@ impl Builder {
             ("query_id", Arc::new(self.query_id.finish())),
             ("query_fingerprint", Arc::new(self.fingerprint.finish())),
         ];
-        encode(header, columns)
+        batch(header, columns)
     }
 }
 
@@ -183,8 +183,8 @@ pub(super) fn mark(
     route: GroupBy,
     at: EventTime,
     sources: Vec<SourceRef>,
-) -> Result<Vec<u8>, ArrowError> {
-    Builder::default().write(&header(route, sources, Some(at.millis())))
+) -> Result<RecordBatch, ArrowError> {
+    Builder::default().take(&header(route, sources, Some(at.millis())))
 }
 
 fn header(route: GroupBy, sources: Vec<SourceRef>, mark_ms: Option<i64>) -> String {
@@ -192,18 +192,21 @@ fn header(route: GroupBy, sources: Vec<SourceRef>, mark_ms: Option<i64>) -> Stri
     serde_json::to_string(&header).expect("plain strings and numbers always serialise")
 }
 
-fn encode(header: &str, columns: [(&str, ArrayRef); 16]) -> Result<Vec<u8>, ArrowError> {
+fn batch(header: &str, columns: [(&str, ArrayRef); 16]) -> Result<RecordBatch, ArrowError> {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
         .collect();
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), header.to_owned())]);
     let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
-    let size: usize = columns.iter().map(|(_, column)| column.get_buffer_memory_size()).sum();
-    let columns = columns.into_iter().map(|(_, column)| column).collect();
-    let batch = RecordBatch::try_new(schema.clone(), columns)?;
-    let mut writer = StreamWriter::try_new(Vec::with_capacity(size + 4096), &schema)?;
-    writer.write(&batch)?;
+    RecordBatch::try_new(schema, columns.into_iter().map(|(_, column)| column).collect())
+}
+
+/// The message that a batch becomes.
+pub(super) fn encode(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let size: usize = batch.columns().iter().map(|column| column.get_buffer_memory_size()).sum();
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(size + 4096), batch.schema_ref())?;
+    writer.write(batch)?;
     writer.into_inner()
 }
 

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use arrow::error::ArrowError;
+use arrow::{array::RecordBatch, error::ArrowError};
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
@@ -218,7 +218,8 @@ impl Router {
         let builder = &mut self.builders[route][partition as usize];
         if builder.len() > 0 && builder.bytes() + row.bytes() > MESSAGE_BYTES {
             let rows = u32::try_from(builder.len()).unwrap_or(u32::MAX);
-            match builder.finish(group_by, &self.sources) {
+            let batch = builder.finish(group_by, &self.sources);
+            match batch.and_then(|batch| builder::encode(&batch)) {
                 Ok(payload) => {
                     self.full.push(Routed { route: group_by, partition, rows, payload });
                 }
@@ -261,12 +262,32 @@ impl Router {
     pub fn flush(&mut self, out: &mut Vec<Routed>) -> Result<(), ArrowError> {
         self.fault.take().map_or(Ok(()), Err)?;
         out.append(&mut self.full);
+        self.drain(|route, partition, rows, batch| {
+            out.push(Routed { route, partition, rows, payload: builder::encode(&batch)? });
+            Ok(())
+        })
+    }
+
+    /// As [`Self::flush`], without making bytes of it, which most of a simulation would be about.
+    #[cfg(test)]
+    pub(crate) fn flush_unencoded(&mut self, mut each: impl FnMut(u32, RecordBatch)) {
+        assert!(self.full.is_empty() && self.fault.is_none());
+        let drained = self.drain(|_, partition, _, batch| {
+            each(partition, batch);
+            Ok(())
+        });
+        drained.unwrap();
+    }
+
+    fn drain(
+        &mut self,
+        mut each: impl FnMut(GroupBy, u32, u32, RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(), ArrowError> {
         for (&route, builders) in self.spec.routes.iter().zip(&mut self.builders) {
             for (partition, builder) in (0..).zip(builders) {
                 let rows = u32::try_from(builder.len()).unwrap_or(u32::MAX);
                 if rows > 0 {
-                    let payload = builder.finish(route, &self.sources)?;
-                    out.push(Routed { route, partition, rows, payload });
+                    each(route, partition, rows, builder.finish(route, &self.sources)?)?;
                 }
             }
         }
@@ -288,9 +309,8 @@ impl Router {
         sources: &[SourceId],
         out: &mut Vec<Routed>,
     ) -> Result<(), ArrowError> {
-        let Some(&route) = self.spec.routes.first() else { return Ok(()) };
-        let named = sources.iter().map(|id| self.sources[usize::from(id.0)].clone());
-        let payload = builder::mark(route, at, named.collect())?;
+        let Some((route, batch)) = self.mark_batch(at, sources)? else { return Ok(()) };
+        let payload = builder::encode(&batch)?;
         out.extend((0..self.spec.partitions.max(1)).map(|partition| Routed {
             route,
             partition,
@@ -298,6 +318,17 @@ impl Router {
             payload: payload.clone(),
         }));
         Ok(())
+    }
+
+    /// What [`Self::mark`] writes to each partition, before it becomes bytes.
+    pub(crate) fn mark_batch(
+        &self,
+        at: EventTime,
+        sources: &[SourceId],
+    ) -> Result<Option<(GroupBy, RecordBatch)>, ArrowError> {
+        let Some(&route) = self.spec.routes.first() else { return Ok(None) };
+        let named = sources.iter().map(|id| self.sources[usize::from(id.0)].clone());
+        Ok(Some((route, builder::mark(route, at, named.collect())?)))
     }
 }
 

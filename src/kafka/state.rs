@@ -45,6 +45,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_FOR: Duration = Duration::from_secs(30);
 /// How long the broker waits for more at the end of a partition.
 const END_WAIT_MS: &str = "10";
+/// Fetched records waiting in a reader, KiB: many partitions may be read at once.
+const FETCH_QUEUE_KIB: &str = "8192";
 /// Records before the end in which manifests are looked for first; each further look goes eight
 /// times as far back.
 const TAIL_RECORDS: i64 = 64;
@@ -285,6 +287,7 @@ impl StateReader {
         // The broker tells that a partition has ended when it has waited for more. The default of
         // half a second was most of what it took to restore a small partition.
         settings.set("fetch.wait.max.ms", END_WAIT_MS);
+        settings.set("queued.max.messages.kbytes", FETCH_QUEUE_KIB);
         settings.set("statistics.interval.ms", "0");
         let consumer: BaseConsumer<Context> = settings
             .create_with_context(Context(Notes::new("state")))

@@ -11,6 +11,7 @@ pub mod feed;
 mod gauges;
 pub mod keyed;
 mod rebalance;
+mod restore;
 mod store;
 mod worker;
 

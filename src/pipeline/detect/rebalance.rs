@@ -17,7 +17,8 @@ use tracing::{error, info, warn};
 
 use super::{
     Assigned, Detect, RETRY_AFTER, hand_of,
-    store::{Ask, Found, Opened, Overtaken},
+    restore::{Asked, Found},
+    store::{Ask, Opened, Overtaken},
     worker::Job,
 };
 use crate::{
@@ -118,7 +119,7 @@ impl Detect<'_> {
             };
             let (name, reply) = (name.clone(), reply.clone());
             self.epoch += 1;
-            self.store.ask(Ask::Open { name, epoch: self.epoch, options, reply });
+            self.store.ask(Ask::Open(Asked { name, epoch: self.epoch, options, reply }));
         }
         if !partitions.is_empty() {
             self.ready = false;

@@ -1,5 +1,5 @@
-//! The thread that keeps checkpoints: claims a partition of the state topic, restores its engine,
-//! writes what workers save. Transactions block, so nobody else does this.
+//! The thread that keeps checkpoints: has partitions of the state topic taken on, and writes what
+//! workers save. Transactions block, so nobody else does this.
 //!
 //! After a failed write nobody knows what the topic holds, and perhaps the partition is another
 //! member's by now. So the next write first asks the group (a commit with our generation), then
@@ -9,7 +9,7 @@
 //! deciding when to save.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -18,18 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use super::restore::{Asked, Found, Restorer, Taken};
 use crate::{
     alert::ocsf::Encoded,
-    checkpoint::{Custody, Ledger, Manifest, Origin, Request, Unusable, rebuild},
-    config::KafkaConfig,
-    engine::{Engine, EngineOptions},
-    kafka::{
-        Error,
-        group::{TopicPartition, Witness},
-        state::{StateReader, StateWriter},
-    },
+    checkpoint::{Custody, Origin, Request},
+    kafka::{Error, group::Witness, state::StateWriter},
     pipeline::{
         Shared,
         publish::{encode, message},
@@ -38,22 +33,10 @@ use crate::{
 
 /// A checkpoint is written within this time or has failed.
 const WRITE_FOR: Duration = Duration::from_secs(20);
-/// Between two lines about the progress of a restore.
-const SAY_EVERY: Duration = Duration::from_secs(2);
-
 /// What is asked of the store.
 pub(super) enum Ask {
     /// Claim a partition and restore what is kept of it.
-    Open {
-        /// Of the topic that detect reads.
-        name: TopicPartition,
-        /// Number of the assignment.
-        epoch: u64,
-        /// Of the engine to be.
-        options: EngineOptions,
-        /// Where the answer goes.
-        reply: Sender<Opened>,
-    },
+    Open(Asked),
     /// Keep a checkpoint.
     Save {
         /// Which partition.
@@ -72,28 +55,10 @@ pub(super) enum Ask {
     },
 }
 
-/// What was found of a partition.
+/// Answer to [`Ask::Open`].
 pub(super) struct Opened {
     pub(super) partition: i32,
     pub(super) result: Result<Found, Error>,
-}
-
-/// A partition that is ours now.
-#[derive(Default)]
-pub(super) struct Found {
-    /// Number of the assignment.
-    pub(super) epoch: u64,
-    /// Restored, with the offset to read on from and the id that the topic had.
-    pub(super) restored: Option<Restored>,
-    /// Checkpoints that could not be used, newest first.
-    pub(super) unusable: Vec<Unusable>,
-}
-
-/// An engine as it was saved.
-pub(super) struct Restored {
-    pub(super) engine: Box<Engine>,
-    pub(super) covered: i64,
-    pub(super) topic_id: String,
 }
 
 /// What became of a checkpoint.
@@ -132,8 +97,7 @@ impl Store {
             partitions,
         };
         let keeper = Keeper {
-            shared: Arc::clone(shared),
-            origin,
+            restorer: Restorer { shared: Arc::clone(shared), origin },
             topic_id: topic_id.to_owned(),
             witness,
             overtaken,
@@ -158,8 +122,7 @@ struct Kept {
 }
 
 struct Keeper {
-    shared: Arc<Shared>,
-    origin: Origin,
+    restorer: Restorer,
     topic_id: String,
     witness: Witness,
     overtaken: Sender<Overtaken>,
@@ -168,12 +131,13 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, asked: &Receiver<Ask>) {
-        while let Ok(ask) = asked.recv() {
+        let mut next = None;
+        while let Some(ask) = next.take().or_else(|| asked.recv().ok()) {
             match ask {
-                Ask::Open { name, epoch, options, reply } => {
-                    let result = self.open(name.1, epoch, options);
-                    // Whoever asked may have stopped waiting.
-                    let _ = reply.send(Opened { partition: name.1, result });
+                Ask::Open(first) => {
+                    let mut opens = VecDeque::from([first]);
+                    next = asked.try_iter().find_map(|ask| also_open(&mut opens, ask));
+                    self.open(opens);
                 }
                 Ask::Save { partition, request, reply } => {
                     let epoch = request.epoch;
@@ -187,99 +151,17 @@ impl Keeper {
         }
     }
 
-    fn claim(&self, partition: i32) -> Result<StateWriter, Error> {
-        let config = &self.shared.config;
-        StateWriter::claim(&config.kafka, &config.topics.state, partition)
-    }
-
-    fn origin(&self, partition: i32) -> Origin {
-        Origin { partition, ..self.origin.clone() }
-    }
-
-    fn open(&mut self, partition: i32, epoch: u64, options: EngineOptions) -> Result<Found, Error> {
-        let writer = self.claim(partition)?;
-        let (found, manifest, next) = self.restore(partition, options)?;
-        let origin = self.origin(partition);
-        let ledger = match &manifest {
-            Some(manifest) => Ledger::after(manifest, origin),
-            None => Ledger::new(origin, next),
-        };
-        let custody = Custody::new(epoch, ledger);
-        self.kept.insert(partition, Kept { writer: Some(writer), custody });
-        let restores = &self.shared.metrics.restores;
-        let outcome = match (&found.restored, found.unusable.is_empty()) {
-            (Some(_), true) => "restored",
-            (Some(_), false) => "older",
-            (None, true) => "nothing_kept",
-            (None, false) => "unusable",
-        };
-        restores.with_label_values(&[outcome]).inc();
-        Ok(Found { epoch, ..found })
-    }
-
-    /// The newest checkpoint that can be used; without one, a number past all that were used.
-    fn restore(
-        &self,
-        partition: i32,
-        options: EngineOptions,
-    ) -> Result<(Found, Option<Manifest>, u64), Error> {
-        let config = &self.shared.config;
-        let mut reader = StateReader::open(&config.kafka, &config.topics.state, partition)?;
-        let end = reader.bounds().1;
-        let mut found = Found::default();
-        let used = reader.newest_first(|reader, offset, value| {
-            match self.use_checkpoint(reader, value, partition, options)? {
-                Ok(used) => Ok(Some(used)),
-                Err(cause @ Unusable::Repartitioned { .. }) => Err(refused(&cause)),
-                Err(cause) => {
-                    warn!(partition, offset, "a checkpoint is passed over: {cause}");
-                    found.unusable.push(cause);
-                    Ok(None)
-                }
-            }
-        })?;
-        let Some((restored, manifest)) = used else {
-            return Ok((found, None, u64::try_from(end).unwrap_or(0)));
-        };
-        found.restored = Some(restored);
-        Ok((found, Some(manifest), 0))
-    }
-
-    /// Outer error: the broker does not answer; inner: the checkpoint cannot be used.
-    fn use_checkpoint(
-        &self,
-        reader: &mut StateReader,
-        record: &[u8],
-        partition: i32,
-        options: EngineOptions,
-    ) -> Result<Result<(Restored, Manifest), Unusable>, Error> {
-        let started = Instant::now();
-        let manifest = match Manifest::read(record, &self.origin(partition)) {
-            Ok(manifest) => manifest,
-            Err(cause) => return Ok(Err(cause)),
-        };
-        let records = manifest.head.len() + manifest.chunks.len();
-        let (mut read, mut bytes, mut said_at) = (0_usize, 0, started);
-        let left = &self.shared.metrics.restore_records_left;
-        let engine = rebuild(&manifest, options, |offset| {
-            let record = reader.read(offset);
-            read += 1;
-            left.set(int(records.saturating_sub(read)));
-            bytes += record.as_ref().map_or(0, |value| value.as_ref().map_or(0, Vec::len));
-            if said_at.elapsed() >= SAY_EVERY {
-                said_at = Instant::now();
-                info!(partition, read, records, bytes, "restoring");
-            }
-            record
+    fn open(&mut self, asked: VecDeque<Asked>) {
+        let Self { restorer, kept, .. } = self;
+        restorer.take_all(asked, |Asked { name: (_, partition), reply, .. }, taken| {
+            let result = taken.map(|Taken { writer, ledger, found }| {
+                let custody = Custody::new(found.epoch, ledger);
+                kept.insert(partition, Kept { writer: Some(writer), custody });
+                found
+            });
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(Opened { partition, result });
         });
-        left.set(0.0);
-        Ok(engine?.map(|engine| {
-            let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let (number, covered) = (manifest.number, manifest.covered);
-            info!(partition, number, covered, bytes, took_ms, "restored from a checkpoint");
-            let topic_id = manifest.topic_id.clone();
-            (Restored { engine: Box::new(engine), covered, topic_id }, manifest)
-        }))
     }
 
     fn save(&mut self, partition: i32, request: Request) -> bool {
@@ -287,22 +169,22 @@ impl Keeper {
         let done = self.try_save(partition, request);
         let result = match &done {
             Ok(bytes) => {
-                self.shared.metrics.checkpoint_bytes.inc_by(*bytes);
+                self.restorer.shared.metrics.checkpoint_bytes.inc_by(*bytes);
                 for alert in &alerts {
-                    self.shared.publisher.note_delivered(alert);
+                    self.restorer.shared.publisher.note_delivered(alert);
                 }
                 "stored"
             }
             Err(cause) => {
                 if !alerts.is_empty() {
-                    let failures = &self.shared.metrics.delivery_failures;
+                    let failures = &self.restorer.shared.metrics.delivery_failures;
                     failures.with_label_values(&["alerts"]).inc_by(alerts.len() as u64);
                 }
                 error!(partition, covered, "a checkpoint was not written: {cause}");
                 "failed"
             }
         };
-        self.shared.metrics.checkpoints.with_label_values(&[result]).inc();
+        self.restorer.shared.metrics.checkpoints.with_label_values(&[result]).inc();
         done.is_ok()
     }
 
@@ -313,16 +195,14 @@ impl Keeper {
         else {
             return Err(fatal(format!("partition {partition} was let go")));
         };
-        let config = &self.shared.config;
         if writer.is_none() {
-            let name = (self.origin.topic.clone(), partition);
+            let name = (self.restorer.origin.topic.clone(), partition);
             self.witness.confirm(&name, request.covered)?;
-            *writer = Some(StateWriter::claim(&config.kafka, &config.topics.state, partition)?);
+            *writer = Some(self.restorer.claim(partition)?);
             info!(partition, "the state partition is claimed anew");
         }
         if custody.is_in_doubt() {
-            let origin = Origin { partition, ..self.origin.clone() };
-            let newest = newest(&config.kafka, &config.topics.state, &origin)?;
+            let newest = self.restorer.newest(partition)?;
             if let Err(cause) = custody.resolve(newest.as_ref()) {
                 let epoch = request.epoch;
                 // Only while stopping is nobody there to hear it.
@@ -334,7 +214,7 @@ impl Keeper {
         let mut attempt = begun.map_err(|cause| fatal(cause.to_string()))?;
         let bytes = attempt.draft.bytes() as u64;
         let encoded: Vec<Encoded> = attempt.alerts.iter().map(|alert| encode(alert)).collect();
-        let topic = &config.topics.alerts;
+        let topic = &self.restorer.shared.config.topics.alerts;
         let messages: Vec<_> = encoded.iter().map(|encoded| message(topic, encoded)).collect();
         let until = Instant::now() + WRITE_FOR;
         let written = writer
@@ -350,23 +230,14 @@ impl Keeper {
     }
 }
 
-/// The newest manifest that can be read.
-fn newest(config: &KafkaConfig, topic: &str, origin: &Origin) -> Result<Option<Manifest>, Error> {
-    let mut reader = StateReader::open(config, topic, origin.partition)?;
-    reader.newest_first(|_, _, value| Ok(Manifest::read(value, origin).ok()))
-}
-
-/// A fault of the deployment (exit 78).
-fn refused(cause: &Unusable) -> Error {
-    Error::Topics {
-        faults: vec![format!(
-            "the newest checkpoint cannot be used: {cause}\n  hint: docs/OPERATIONS.md, \"Changing \
-             the number of partitions\""
-        )],
+/// Adds to what is opened together; gives back what must wait until that is done.
+fn also_open(opens: &mut VecDeque<Asked>, ask: Ask) -> Option<Ask> {
+    match ask {
+        // A second claim of one partition must come after the first.
+        Ask::Open(asked) if opens.iter().all(|open| open.name != asked.name) => {
+            opens.push_back(asked);
+            None
+        }
+        other => Some(other),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge")]
-fn int(number: usize) -> f64 {
-    number as f64
 }

@@ -24,6 +24,8 @@ pub(super) struct Session {
     next: usize,
     commits: Commits<usize>,
     in_flight: VecDeque<InFlight>,
+    /// Messages become bytes and are read again. What that does to them is tested by itself.
+    bytes: bool,
 }
 
 impl Session {
@@ -38,7 +40,8 @@ impl Session {
         });
         let id = router.source_that_retries(&super::source(i32::try_from(source).unwrap()));
         let next = kafka.committed[source];
-        Self { source, router, id, next, commits: Commits::default(), in_flight: VecDeque::new() }
+        let (commits, in_flight, bytes) = (Commits::default(), VecDeque::new(), kafka.bytes);
+        Self { source, router, id, next, commits, in_flight, bytes }
     }
 
     /// Takes records and hands their messages to the producer.
@@ -49,12 +52,10 @@ impl Session {
             let event = kafka.event(self.source, offset);
             self.router.push(self.id, Offset(i64::try_from(offset).unwrap()), 0, &event);
         }
-        let mut messages = Vec::new();
-        self.router.flush(&mut messages).unwrap();
         let flush = self.commits.open(self.next);
-        for message in messages {
+        for (partition, batch) in self.flush() {
             self.commits.sent(flush);
-            self.hand_over(Some(flush), &message);
+            self.hand_over(Some(flush), partition, batch);
         }
         self.commits.close(flush);
         if off == Some(Guard::FromSafe) {
@@ -66,16 +67,37 @@ impl Session {
     pub(super) fn mark(&mut self, kafka: &Kafka) {
         let last = kafka.inputs[self.source].len() - 1;
         let at = kafka.event(self.source, self.next.min(last)).event_time;
-        let mut marks = Vec::new();
-        self.router.mark(at, &[self.id], &mut marks).unwrap();
-        for mark in &marks {
-            self.hand_over(None, mark);
+        if self.bytes {
+            let mut marks = Vec::new();
+            self.router.mark(at, &[self.id], &mut marks).unwrap();
+            for mark in &marks {
+                self.hand_over(None, mark.partition, Batch::decode(&mark.payload).unwrap());
+            }
+            return;
+        }
+        let (_, mark) = self.router.mark_batch(at, &[self.id]).unwrap().unwrap();
+        for partition in (0..).take(PARTITIONS) {
+            self.hand_over(None, partition, Batch::from_record_batch(&mark).unwrap());
         }
     }
 
-    fn hand_over(&mut self, flush: Option<FlushId>, message: &Routed) {
-        let partition = usize::try_from(message.partition).unwrap();
-        let batch = Batch::decode(&message.payload).unwrap();
+    fn flush(&mut self) -> Vec<(u32, Batch)> {
+        let mut batches = Vec::new();
+        if self.bytes {
+            let mut messages = Vec::new();
+            self.router.flush(&mut messages).unwrap();
+            let read = |message: &Routed| Batch::decode(&message.payload).unwrap();
+            batches.extend(messages.iter().map(|message| (message.partition, read(message))));
+        } else {
+            self.router.flush_unencoded(|partition, batch| {
+                batches.push((partition, Batch::from_record_batch(&batch).unwrap()));
+            });
+        }
+        batches
+    }
+
+    fn hand_over(&mut self, flush: Option<FlushId>, partition: u32, batch: Batch) {
+        let partition = usize::try_from(partition).unwrap();
         self.in_flight.push_back(InFlight { flush, partition, batch });
     }
 

@@ -39,13 +39,16 @@ pub(super) struct Kafka {
     pub(super) contradiction: Option<String>,
     /// Alerts go out with checkpoints (D4), else on their own.
     pub(super) transactional: bool,
+    /// Messages become bytes and are read again: most of the time that a seed takes.
+    pub(super) bytes: bool,
     /// How far the broker's clock is off, in hours: it jumps.
     pub(super) clock_h: i64,
 }
 
 impl Kafka {
     pub(super) fn new(random: &mut Random) -> Self {
-        let mut kafka = Self { transactional: random.one_in(2), ..Self::default() };
+        let bytes = random.0.is_multiple_of(8);
+        let mut kafka = Self { bytes, transactional: random.one_in(2), ..Self::default() };
         for (source, input) in (0..).zip(&mut kafka.inputs) {
             let mut at_s = 0;
             for number in 0..EVENTS {
