@@ -74,7 +74,8 @@ pub struct Tenure {
 }
 
 impl Tenure {
-    /// Begins with an engine as it was restored, or a new one; `next` is where reading goes on.
+    /// Begins with an engine as it was restored, or a new one; `next` is what a checkpoint of it
+    /// covers, or where reading begins.
     #[must_use]
     pub fn begin(options: TenureOptions, engine: Engine, next: i64, now: Instant) -> Self {
         Self {

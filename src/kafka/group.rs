@@ -293,13 +293,13 @@ impl Member {
     /// An eager group knows no assignment but a whole one: all others go on where they are.
     fn assign_all_anew(&self, moved: &TopicPartition, to: Offset) -> KafkaResult<()> {
         let list = self.consumer.position()?;
-        for ((topic, number), (told, _)) in &*self.held() {
+        for ((topic, number), (told, _)) in &mut *self.held() {
             let Some(mut at) = list.find_partition(topic, *number) else { continue };
-            if (topic, number) == (&moved.0, &moved.1) {
-                at.set_offset(to)?;
-            } else if !matches!(at.offset(), Offset::Offset(_)) {
-                // Nothing of it was read yet.
-                at.set_offset(*told)?;
+            match at.offset() {
+                _ if (topic, number) == (&moved.0, &moved.1) => at.set_offset(to)?,
+                // The next time nothing may have been read since.
+                read @ Offset::Offset(_) => *told = read,
+                _ => at.set_offset(*told)?,
             }
         }
         self.consumer.assign(&list)

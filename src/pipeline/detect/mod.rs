@@ -138,7 +138,7 @@ struct Detect<'c> {
     /// What is to be done before anything else that the group wants.
     wanted: VecDeque<Rebalance>,
     retry_at: Instant,
-    /// When positions out of range are looked at again, after a failure.
+    /// When positions out of range are looked at.
     mend_at: Option<Instant>,
     round_at: Instant,
     assigned: Part,
@@ -212,7 +212,7 @@ impl<'c> Detect<'c> {
         for _ in 0..STEP_MESSAGES {
             match self.member.poll(timeout)? {
                 Polled::Record(message) => self.hand_over(&message),
-                Polled::OutOfRange => self.mend_gaps(),
+                Polled::OutOfRange => self.mend_at = Some(Instant::now()),
                 Polled::Nothing => break,
             }
             timeout = Duration::ZERO;

@@ -64,7 +64,8 @@ struct Begin {
     end: i64,
     /// Keyed input: before it, dead letters were written already.
     letters_from: i64,
-    restored: Option<Box<Engine>>,
+    /// With the offset that it covers.
+    restored: Option<(Box<Engine>, i64)>,
 }
 
 impl Detect<'_> {
@@ -226,7 +227,7 @@ impl Detect<'_> {
                 Loss::Older => older_checkpoint(&name, covered, &why),
             });
         }
-        let restored = found.restored.map(|restored| restored.engine);
+        let restored = found.restored.map(|restored| (restored.engine, restored.covered));
         let (epoch, letters_from) = (found.epoch, committed.unwrap_or(0));
         Begin { name, epoch, from, end, letters_from, restored }
     }
@@ -296,7 +297,8 @@ impl Detect<'_> {
     }
 
     /// A position is outside of what its partition keeps: says so and goes on at the first message
-    /// kept.
+    /// kept. librdkafka stops a partition for it, also when the answer comes after the position was
+    /// moved, and does not say which. So those within bounds are set going again where they are.
     pub(super) fn mend_gaps(&mut self) {
         self.mend_at = None;
         let names: Vec<TopicPartition> =
@@ -312,9 +314,7 @@ impl Detect<'_> {
                 }
             };
             let next = assigned.fetched;
-            if (first..=end).contains(&next) {
-                continue;
-            }
+            let is_kept = (first..=end).contains(&next);
             if self.keyed.is_some() && next > end {
                 // Its offsets begin anew, and the engines know rows by them.
                 let (topic, number) = &name;
@@ -324,13 +324,16 @@ impl Detect<'_> {
                 ));
                 return;
             }
-            if let Err(cause) = self.member.seek(&name, Offset::Offset(first)) {
+            let to = if is_kept { next } else { first };
+            if let Err(cause) = self.member.seek(&name, Offset::Offset(to)) {
                 error!("{cause}; trying again");
                 self.mend_at = Some(Instant::now() + RETRY_AFTER);
                 continue;
             }
-            assigned.fetched = first;
-            self.shared.publisher.raise(gap(&name, next, first, end));
+            assigned.fetched = to;
+            if !is_kept {
+                self.shared.publisher.raise(gap(&name, next, first, end));
+            }
         }
     }
 }

@@ -57,8 +57,8 @@ pub(super) enum Job {
     Open {
         /// Which.
         partition: i32,
-        /// As it was saved; none: nothing was.
-        restored: Option<Box<Engine>>,
+        /// As it was saved, with the offset that it covers; none: nothing was.
+        restored: Option<(Box<Engine>, i64)>,
         /// Number of the assignment.
         epoch: u64,
         /// Next offset, kept up to date by the worker.
@@ -270,7 +270,7 @@ impl Worker {
         &mut self,
         partition: i32,
         epoch: u64,
-        restored: Option<Box<Engine>>,
+        restored: Option<(Box<Engine>, i64)>,
         progress: Progress,
         letters_from: i64,
     ) {
@@ -281,8 +281,9 @@ impl Worker {
             memory_limit: self.memory_limit,
             dedup_entries: self.shared.config.dedup.entries,
         };
-        let new = || Engine::new(options, self.shared.rules.load_full());
-        let engine = restored.map_or_else(new, |restored| *restored);
+        let next = progress.load(Ordering::Acquire);
+        let new = || (Box::new(Engine::new(options, self.shared.rules.load_full())), next);
+        let (engine, covered) = restored.unwrap_or_else(new);
         let gauges = Gauges::new(&self.shared.metrics, &engine);
         let reader = self.keyed.as_mut().map(|keyed| keyed.open(partition, epoch, letters_from));
         let config = &self.shared.config;
@@ -292,8 +293,9 @@ impl Worker {
             every: config.detect.checkpoint_interval,
             retry_after: RETRY_AFTER,
         };
-        let next = progress.load(Ordering::Acquire);
-        let tenure = Tenure::begin(options, engine, next, Instant::now());
+        let mut tenure = Tenure::begin(options, *engine, covered, Instant::now());
+        // Past a gap, so that the next owner does not tell of it again.
+        tenure.advance_to(next);
         let age = self.shared.metrics.checkpoint_age.part(&[&config.topics.events]);
         let slot = Slot { tenure, progress, gauges, reader, closing: None, difference: 0, age };
         self.slots.insert(partition, slot);

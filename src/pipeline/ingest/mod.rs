@@ -116,7 +116,7 @@ struct Ingest<'c> {
     /// What the group wants, while the broker does not answer our questions about it.
     wanted: Option<Rebalance>,
     retry_at: Instant,
-    /// When positions out of range are looked at again, after a failure.
+    /// When positions out of range are looked at.
     mend_at: Option<Instant>,
     clock: clock::Monotonic,
 }
@@ -191,7 +191,7 @@ impl<'c> Ingest<'c> {
         for _ in 0..STEP_RECORDS {
             match self.member.poll(timeout)? {
                 Polled::Record(record) => self.lanes.hold(record, self.clock.ms()),
-                Polled::OutOfRange => self.mend_gaps()?,
+                Polled::OutOfRange => self.mend_at = Some(Instant::now()),
                 Polled::Nothing => break,
             }
             timeout = Duration::ZERO;

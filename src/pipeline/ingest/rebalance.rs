@@ -240,7 +240,8 @@ impl Ingest<'_> {
 
     /// A position is outside of what its partition keeps. librdkafka does not say which, so all
     /// are compared with their bounds. Reading goes on at the first record kept, with an alert:
-    /// what lies between was never counted.
+    /// what lies between was never counted. It stops a partition for it also when the answer comes
+    /// after the position was moved, so those within bounds are set going again where they are.
     pub(super) fn mend_gaps(&mut self) -> Result<(), Error> {
         self.mend_at = None;
         let mut mended = BTreeSet::new();
@@ -255,12 +256,14 @@ impl Ingest<'_> {
                 }
             };
             let from = source.fetched;
-            if (first..=end).contains(&from) {
-                continue;
-            }
-            if let Err(cause) = self.member.seek(&partition, Offset::Offset(first)) {
+            let is_kept = (first..=end).contains(&from);
+            let to = if is_kept { from } else { first };
+            if let Err(cause) = self.member.seek(&partition, Offset::Offset(to)) {
                 error!("{cause}; trying again");
                 self.mend_at = Some(Instant::now() + RETRY_AFTER);
+                continue;
+            }
+            if is_kept {
                 continue;
             }
             source.fetched = first;

@@ -105,6 +105,23 @@ pub(super) struct Tap {
     pub(super) enough: AtomicBool,
     /// So far.
     pub(super) events: AtomicUsize,
+    /// Nobody needs any more, whatever was wanted.
+    closed: AtomicBool,
+}
+
+impl Tap {
+    fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed)
+    }
+}
+
+/// Closes a tap when it goes out of scope, so that a flow does not outlive a test that fails.
+pub(super) struct Closes<'t>(pub(super) &'t Tap);
+
+impl Drop for Closes<'_> {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Produces at least `events` events and until there are enough; gives the fold of them.
@@ -113,7 +130,7 @@ pub(super) fn pour(kafka: &Client, topic: &str, shape: Shape, events: usize, tap
     let mut fold = Fold::default();
     let portion = shape.rate * usize::try_from(PORTION.as_millis()).unwrap() / 1000;
     let mut due = Instant::now();
-    while fold.events < events || !tap.enough.load(Ordering::Relaxed) {
+    while tap.is_open() && (fold.events < events || !tap.enough.load(Ordering::Relaxed)) {
         for _ in 0..portion {
             let (read, partition) = shape.read(fold.events, now_ms());
             stream.send(topic, &read.canonical().to(partition));

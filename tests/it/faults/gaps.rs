@@ -1,10 +1,13 @@
 //! Row 10: records that are gone before they were read. Each gap has an alert that names it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
-use super::{Form, Random, flow::PARTITIONS, outcome::Outcome, until};
+use super::{Form, Random, flow::PARTITIONS, outcome::Outcome};
 use crate::{
     events::{Read, now_ms},
     findings::Finding,
@@ -66,11 +69,13 @@ impl Losing<'_> {
     }
 
     fn counted(&self, service: &Service) {
-        let mut last = 0;
-        until("count of all that is left", TOLD, || {
-            last = applied(service);
-            last == self.rows
-        });
+        let deadline = Instant::now() + TOLD;
+        let mut found = applied(service);
+        while found != self.rows {
+            assert!(Instant::now() < deadline, "{found} of {} rows in {TOLD:?}", self.rows);
+            std::thread::sleep(Duration::from_millis(50));
+            found = applied(service);
+        }
     }
 
     /// While nobody reads, and before anybody does again, records go from some partitions.

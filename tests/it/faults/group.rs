@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     Random,
-    flow::{Fold, PARTITIONS, Shape, Tap, pour, probe},
+    flow::{Closes, Fold, PARTITIONS, Shape, Tap, pour, probe},
     outcome::{CENSUS_RULE, Outcome, accepted_checkpoints},
     until,
     watch::Watch,
@@ -156,6 +156,7 @@ pub(super) fn under(kafka: &Client, plan: &Plan, mut fault: impl FnMut(&mut Grou
     let tap = Tap::default();
     let mut fold = thread::scope(|scope| {
         let (topic, tap) = (&topic, &tap);
+        let _closed = Closes(tap);
         let producer = scope.spawn(move || pour(kafka, topic, plan.shape, plan.events, tap));
         while group.faults < plan.faults || tap.events.load(Ordering::Relaxed) < plan.events {
             assert!(!producer.is_finished(), "the flow has stopped");

@@ -21,7 +21,7 @@ use crate::process::Guarded;
 const CLUSTER_ID: &str = "ZXhmaWx3YXRjaC10ZXN0cw";
 
 /// A broker needs 3 s on two idle cores; a busy machine gets ten times that.
-const START_MAX: Duration = Duration::from_secs(30);
+const START_MAX: Duration = Duration::from_mins(2);
 
 /// A broker that is up, or was and has been stopped.
 #[derive(Debug)]
