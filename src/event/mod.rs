@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod catalog;
 mod columns;
 pub mod context;
+mod contexts;
 pub mod decode;
 pub mod draft;
 pub mod group;

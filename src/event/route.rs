@@ -4,10 +4,9 @@
 //! everything counted together is read by one engine. Rows of one source partition keep their
 //! order within a route and partition (D1 stands on it). Never here: Kafka, clocks.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::Hasher;
 
 use arrow::{array::RecordBatch, error::ArrowError};
-use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use crate::units::{EventTime, KeyHash, Offset};
@@ -17,12 +16,9 @@ use super::{
     batch::{Position, SourcePartition, SourceRef},
     builder::{self, Builder, Row},
     catalog::Catalog,
-    context::Context,
+    contexts::{CONTEXTS_MAX, Contexts},
     identity::Identity,
 };
-
-/// Distinct contexts remembered between messages; beyond it they are forgotten and made anew.
-pub const CONTEXTS_MAX: usize = 65_536;
 
 /// A message is closed before a row would take it beyond this. One row alone may be longer: a
 /// context holds a name whole and in parts, and in JSON each of the
@@ -74,7 +70,7 @@ pub struct RouterStats {
     pub keyless: [u64; GroupBy::ALL.len()],
     /// Events by the catalogue entry that described one of their objects.
     pub catalog_matches: Vec<u64>,
-    /// How often [`CONTEXTS_MAX`] was reached.
+    /// How often the contexts remembered were too many.
     pub context_resets: u64,
 }
 
@@ -276,7 +272,7 @@ impl Router {
             each(partition, batch);
             Ok(())
         });
-        drained.unwrap();
+        drained.expect("what only hands batches over does not fail");
     }
 
     fn drain(
@@ -348,85 +344,6 @@ pub fn hash(seed: (u64, u64), key: &str) -> KeyHash {
     let mut hasher = SipHasher13::new_with_keys(seed.0, seed.1);
     hasher.write(key.as_bytes());
     KeyHash(hasher.finish())
-}
-
-/// Contexts by the fields they were made of, so that a known one costs one look-up.
-#[derive(Debug, Default)]
-struct Contexts {
-    table: HashTable<u32>,
-    entries: Vec<Entry>,
-    hasher: foldhash::fast::RandomState,
-    scratch: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    hash: u64,
-    fields: Box<[u8]>,
-    json: Box<str>,
-    catalog_entries: Vec<usize>,
-    object_names: std::sync::Arc<[Box<str>]>,
-}
-
-impl Contexts {
-    fn intern(&mut self, event: &Event<'_>, catalog: &Catalog) -> u32 {
-        write_fields(event, &mut self.scratch);
-        let hash = self.hasher.hash_one(self.scratch.as_slice());
-        let (entries, fields) = (&self.entries, self.scratch.as_slice());
-        let known = self.table.find(hash, |&id| *entries[id as usize].fields == *fields);
-        if let Some(&id) = known {
-            return id;
-        }
-        let id = u32::try_from(entries.len()).expect("flushing bounds the contexts");
-        let (context, catalog_entries) = Context::of(event, catalog);
-        self.entries.push(Entry {
-            hash,
-            fields: fields.into(),
-            json: context.to_json().into(),
-            catalog_entries,
-            object_names: context.objects.iter().map(|object| object.full_name.clone()).collect(),
-        });
-        let entries = &self.entries;
-        self.table.insert_unique(hash, id, |&id| entries[id as usize].hash);
-        id
-    }
-}
-
-/// The fields a context is made of, each with its length, so that different ones never look alike.
-fn write_fields(event: &Event<'_>, out: &mut Vec<u8>) {
-    fn text(out: &mut Vec<u8>, text: Option<&str>) {
-        let length =
-            text.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX - 1));
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(text.unwrap_or_default().as_bytes());
-    }
-    fn count(out: &mut Vec<u8>, count: usize) {
-        out.extend_from_slice(&(count as u64).to_le_bytes());
-    }
-    out.clear();
-    text(out, event.principal.kind.as_deref());
-    count(out, event.principal.groups.len());
-    event.principal.groups.iter().for_each(|group| text(out, Some(group)));
-    text(out, event.principal.tenant.as_deref());
-    text(out, Some(&event.source.kind));
-    text(out, event.source.instance.as_deref());
-    text(out, event.source.database.as_deref());
-    count(out, event.objects.len());
-    for object in &event.objects {
-        text(out, object.database.as_deref());
-        text(out, object.schema.as_deref());
-        text(out, Some(&object.name));
-        out.push(u8::from(object.full));
-        count(out, object.labels.len());
-        object.labels.iter().for_each(|label| text(out, Some(label)));
-        out.extend_from_slice(&object.row_count.unwrap_or(u64::MAX).to_le_bytes());
-        out.push(u8::from(object.row_count.is_some()));
-    }
-    text(out, event.operation.as_deref());
-    out.push(event.destination as u8);
-    out.push(event.rows_quality as u8);
-    text(out, event.client_application.as_deref());
-    out.push(event.success.map_or(2, u8::from));
 }
 
 #[cfg(test)]
@@ -503,7 +420,8 @@ mod tests {
         assert_eq!((batch.event_id(0), batch.query_id(0)), (Some("e-1"), None));
         assert_eq!(batch.position(0), Position { offset: Offset(41), row: 2, object: 0 });
         assert_eq!(batch.sources()[0].source, source(3));
-        let context = Context::from_json(batch.contexts().get(0).unwrap()).unwrap();
+        let context =
+            crate::event::context::Context::from_json(batch.contexts().get(0).unwrap()).unwrap();
         assert_eq!(context.operation.as_deref(), Some("select"));
     }
 
