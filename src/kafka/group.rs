@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::BorrowedMessage,
+    message::{BorrowedMessage, Header, Headers as _, Message as _},
     types::RDKafkaRespErr,
 };
 use tracing::warn;
@@ -400,6 +401,19 @@ impl Witness {
         let list = positions_list(&[((topic.clone(), *partition), Offset::Offset(offset))])?;
         consumer.commit(&list, CommitMode::Sync).map_err(doing())
     }
+}
+
+/// Headers of a record by name; an absent value is an empty one. rust-rdkafka panics on a name
+/// that is no UTF-8: such a record has no headers for us, and is read like any other.
+#[must_use]
+pub fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])> {
+    let read = || {
+        let headers = message.headers()?.iter();
+        let named = |header: Header<'m, &'m [u8]>| (header.key, header.value.unwrap_or_default());
+        Some(headers.map(named).collect())
+    };
+    // Nothing is shared across it.
+    std::panic::catch_unwind(AssertUnwindSafe(read)).ok().flatten().unwrap_or_default()
 }
 
 /// `partitions` as librdkafka wants them.

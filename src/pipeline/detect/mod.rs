@@ -26,10 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{
-    Message as _, Statistics, Timestamp,
-    message::{BorrowedMessage, Headers as _},
-};
+use rdkafka::{Message as _, Statistics, Timestamp, message::BorrowedMessage};
 use tracing::{info, warn};
 
 use self::{
@@ -45,7 +42,7 @@ use crate::{
     kafka::{
         Error,
         client::fetch_fill,
-        group::{Committed, Member, Polled, Rebalance, TopicPartition},
+        group::{Committed, Member, Polled, Rebalance, TopicPartition, headers},
     },
     metrics::{LagMetrics, Part, Role},
     units::EventTime,
@@ -436,12 +433,8 @@ fn broker_time(timestamp: Timestamp, now: EventTime) -> EventTime {
 
 /// What a dead letter keeps of a record besides its value.
 fn envelope(message: &BorrowedMessage<'_>) -> Envelope {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let owned = |name: &str, value: Option<&[u8]>| {
-            (name.to_owned(), value.unwrap_or_default().to_vec())
-        };
-        headers.iter().map(|header| owned(header.key, header.value)).collect()
-    });
+    let headers = headers(message).into_iter();
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
     let key = message.key().map(<[u8]>::to_vec);
     Envelope { key, headers, null: message.payload().is_none() }
 }

@@ -22,10 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{
-    Message as _, Timestamp,
-    message::{BorrowedMessage, Headers as _},
-};
+use rdkafka::{Message as _, Timestamp, message::BorrowedMessage};
 use tracing::{debug, error, info, warn};
 
 pub(super) use self::upkeep::{MARK_AFTER, flood_begins};
@@ -44,7 +41,7 @@ use crate::{
     http::STARTING,
     kafka::{
         Error,
-        group::{Committed, Member, Polled, Rebalance, TopicPartition},
+        group::{Committed, Member, Polled, Rebalance, TopicPartition, headers},
     },
     metrics::Role,
     units::EventTime,
@@ -465,9 +462,7 @@ fn timestamp_ms(message: &BorrowedMessage<'_>) -> Option<i64> {
 }
 
 fn record<'a>(message: &'a BorrowedMessage<'_>, timestamp_ms: Option<i64>) -> Record<'a> {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect()
-    });
+    let headers = headers(message);
     Record {
         partition: message.partition(),
         offset: message.offset(),
