@@ -7,6 +7,8 @@
 
 #[path = "checkpoint/hot_path.rs"]
 mod hot_path;
+#[path = "parts/mod.rs"]
+mod parts;
 #[path = "checkpoint/restore.rs"]
 mod restore;
 #[path = "checkpoint/rig.rs"]

@@ -6,66 +6,36 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
+mod parts;
+
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use exfilwatch::{
     engine::{Engine, EngineOptions},
     event::{
-        Destination, Event, Principal, RowsQuality, Source,
+        Event,
         batch::{Batch, SourcePartition},
-        catalog::Catalog,
-        identity::{Identity, IdentitySpec},
-        route::{Router, RouterSpec},
+        route::Router,
     },
-    rules::{
-        GroupBy, Measure, RuleSet, Severity, compile,
-        written::{WrittenLimit, WrittenRule},
-    },
-    units::{EventTime, Offset, Partition, WindowSpan},
+    rules::compile,
+    units::{EventTime, Offset, Partition},
 };
 
 const ROWS: u64 = 4096;
 /// 2026-03-02T09:00:00Z, in milliseconds.
 const START_MS: i64 = 1_772_442_000_000;
 
-fn rules() -> Arc<RuleSet> {
-    let limit = |span_s| WrittenLimit {
-        window: WindowSpan::from_secs(span_s).unwrap(),
-        above: 1_000_000,
-        severity: None,
-    };
-    Arc::new(compile(&[WrittenRule {
-        id: "bench".into(),
-        title: "bench".into(),
-        severity: Severity::High,
-        wanted: Vec::new(),
-        unless: Vec::new(),
-        group_by: GroupBy::PrincipalId,
-        measure: Measure::Rows,
-        limits: [60, 3600, 86_400, 30 * 86_400].map(limit).to_vec(),
-    }]))
-}
-
+/// A read with what evidence keeps of it.
 fn event(name: &str, number: u64) -> Event<'_> {
-    let at = START_MS + i64::try_from(number).unwrap();
+    let at = EventTime::from_millis(START_MS + i64::try_from(number).unwrap());
     Event {
         event_id: Some(format!("20260302_090000_{number:09}_bench").into()),
-        event_time: EventTime::from_millis(at),
-        principal: Principal { id: name.into(), ..Principal::default() },
-        source: Source { kind: "postgresql".into(), ..Source::default() },
-        objects: smallvec::SmallVec::new(),
         operation: Some("select".into()),
-        destination: Destination::Client,
-        rows: Some(3),
-        rows_quality: RowsQuality::Exact,
-        rows_written: 0,
-        bytes: None,
         client_address: Some("127.0.0.1".into()),
         client_application: Some("support-console".into()),
         query_id: Some("q-1".into()),
-        query_fingerprint: None,
-        success: Some(true),
+        ..parts::event(name, at)
     }
 }
 
@@ -83,27 +53,17 @@ fn message(router: &mut Router, from: u64, principals: u64) -> Vec<u8> {
     out.remove(0).payload
 }
 
-fn router() -> Router {
-    Router::new(RouterSpec {
-        routes: vec![GroupBy::PrincipalId],
-        partitions: 1,
-        seed: (1, 2),
-        identity: Identity::new(&IdentitySpec::default()),
-        catalog: Catalog::new(Vec::new()),
-    })
-}
-
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("per row");
     group.throughput(Throughput::Elements(ROWS));
-    let (mut routing, mut from) = (router(), 0);
+    let (mut routing, mut from) = (parts::router(), 0);
     group.bench_function("route and encode", |bencher| {
         bencher.iter(|| {
             from += ROWS;
             black_box(message(&mut routing, from, 1_000_000))
         });
     });
-    let payload = message(&mut router(), 0, 1_000_000);
+    let payload = message(&mut parts::router(), 0, 1_000_000);
     group.bench_function("decode", |bencher| {
         bencher.iter(|| Batch::decode(black_box(&payload)).unwrap());
     });
@@ -114,9 +74,10 @@ fn benches(criterion: &mut Criterion) {
             memory_limit: 2 << 30,
             dedup_entries: remembered,
         };
-        let mut engine = Engine::new(options, rules());
+        let rules = Arc::new(compile(&[parts::rule(1_000_000)]));
+        let mut engine = Engine::new(options, rules);
         let now = EventTime::from_millis(START_MS + 1_000_000_000_000);
-        let (mut routing, mut from) = (router(), 0);
+        let (mut routing, mut from) = (parts::router(), 0);
         let mut next = || {
             from += ROWS;
             Batch::decode(&message(&mut routing, from, principals)).unwrap()

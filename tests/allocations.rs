@@ -2,6 +2,10 @@
 //! counts, which is why this is a test binary of its own (a global allocator is one a binary).
 #![expect(unsafe_code, reason = "an allocator is an unsafe trait; this one only counts")]
 
+#[path = "../benches/parts/mod.rs"]
+#[allow(dead_code, reason = "the benches use more of it")]
+mod parts;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -14,14 +18,9 @@ use exfilwatch::{
         Decoder as _, Outcome, SourceDefaults,
         batch::{Batch, SourcePartition},
         canonical::CanonicalDecoder,
-        catalog::Catalog,
-        identity::{Identity, IdentitySpec},
-        route::{Router, RouterSpec},
+        route::Router,
     },
-    rules::{
-        GroupBy, Measure, Severity, compile,
-        written::{WrittenLimit, WrittenRule},
-    },
+    rules::{GroupBy, compile},
     units::{EventTime, KeyHash, Offset, Partition, Tick, WindowSpan},
     window::{Budget, Table, TableSpec},
 };
@@ -143,35 +142,6 @@ fn a_flood_at_the_ceiling_allocates_nothing_once_the_sketch_is_there() {
     assert_eq!(CALLS.get() - before, 0);
 }
 
-/// A rule of which every key with 250 rows is near the limit and none above it.
-fn rule() -> WrittenRule {
-    let limit = |span_s| WrittenLimit {
-        window: WindowSpan::from_secs(span_s).expect("a window"),
-        above: 1_000_000,
-        severity: None,
-    };
-    WrittenRule {
-        id: "r".into(),
-        title: "r".into(),
-        severity: Severity::High,
-        wanted: Vec::new(),
-        unless: Vec::new(),
-        group_by: GroupBy::PrincipalId,
-        measure: Measure::Rows,
-        limits: [60, 3600, 86_400, 30 * 86_400].map(limit).to_vec(),
-    }
-}
-
-fn router() -> Router {
-    Router::new(RouterSpec {
-        routes: vec![GroupBy::PrincipalId],
-        partitions: 1,
-        seed: (1, 2),
-        identity: Identity::new(&IdentitySpec::default()),
-        catalog: Catalog::new(Vec::new()),
-    })
-}
-
 /// An event of one of a hundred principals; every tenth of them reads enough to be near the limit.
 fn json(n: u64) -> String {
     let who = n % 100;
@@ -208,7 +178,7 @@ fn route(router: &mut Router, decoder: &mut CanonicalDecoder, records: &[String]
 
 #[test]
 fn the_engine_allocates_as_much_for_a_message_of_many_rows_as_for_one_of_few() {
-    let (mut router, mut decoder) = (router(), CanonicalDecoder::default());
+    let (mut router, mut decoder) = (parts::router(), CanonicalDecoder::default());
     let mut from = 0;
     let mut message = |numbers: std::ops::Range<u64>| {
         let records: Vec<String> = numbers.clone().map(json).collect();
@@ -224,7 +194,7 @@ fn the_engine_allocates_as_much_for_a_message_of_many_rows_as_for_one_of_few() {
         memory_limit: 64 << 20,
         dedup_entries: 1024,
     };
-    let mut engine = Engine::new(options, Arc::new(compile(&[rule()])));
+    let mut engine = Engine::new(options, Arc::new(compile(&[parts::rule(1_000_000)])));
     let now = EventTime::from_millis(1_800_000_000_000);
     let mut cost = |batch: &Batch| {
         let before = CALLS.get();
@@ -242,7 +212,7 @@ fn the_engine_allocates_as_much_for_a_message_of_many_rows_as_for_one_of_few() {
 
 #[test]
 fn ingest_allocates_as_much_for_a_message_of_many_events_as_for_one_of_few() {
-    let (mut router, mut decoder) = (router(), CanonicalDecoder::default());
+    let (mut router, mut decoder) = (parts::router(), CanonicalDecoder::default());
     let records: Vec<String> = (0..16_384).map(json).collect();
     let mut out = Vec::new();
     let mut cost = |records: &[String], from| {

@@ -5,18 +5,14 @@ use std::{fs, sync::Arc, thread};
 use exfilwatch::{
     engine::{Engine, EngineOptions},
     event::{
-        Destination, Event, Principal, RowsQuality, Source,
         batch::{Batch, SourcePartition},
-        catalog::Catalog,
-        identity::{Identity, IdentitySpec},
-        route::{Router, RouterSpec},
+        route::Router,
     },
-    rules::{
-        GroupBy, Measure, RuleSet, Severity, compile,
-        written::{WrittenLimit, WrittenRule},
-    },
-    units::{EventTime, Offset, Partition, WindowSpan},
+    rules::{RuleSet, compile},
+    units::{EventTime, Offset, Partition},
 };
+
+use crate::parts;
 
 /// Rows of one message.
 const ROWS: u64 = 4096;
@@ -35,29 +31,8 @@ pub(crate) struct Rig {
 impl Rig {
     /// One rule with four windows that nobody comes near to.
     pub(crate) fn new() -> Self {
-        let limit = |span_s| WrittenLimit {
-            window: WindowSpan::from_secs(span_s).unwrap(),
-            above: 1_000_000_000,
-            severity: None,
-        };
-        let rules = Arc::new(compile(&[WrittenRule {
-            id: "bench".into(),
-            title: "bench".into(),
-            severity: Severity::High,
-            wanted: Vec::new(),
-            unless: Vec::new(),
-            group_by: GroupBy::PrincipalId,
-            measure: Measure::Rows,
-            limits: [60, 3600, 86_400, 30 * 86_400].map(limit).to_vec(),
-        }]));
-        let router = Router::new(RouterSpec {
-            routes: rules.routes(),
-            partitions: 1,
-            seed: (1, 2),
-            identity: Identity::new(&IdentitySpec::default()),
-            catalog: Catalog::new(Vec::new()),
-        });
-        Self { rules, router, offset: 0 }
+        let rules = Arc::new(compile(&[parts::rule(1_000_000_000)]));
+        Self { rules, router: parts::router(), offset: 0 }
     }
 
     /// An engine that has seen nothing.
@@ -85,7 +60,8 @@ impl Rig {
     fn message(&mut self, principals: impl Iterator<Item = u64>) -> (Batch, EventTime) {
         let source = self.router.source(&SourcePartition::default());
         for principal in principals {
-            let event = event(principal, EventTime::from_millis(START_MS + self.offset / 100));
+            let at = EventTime::from_millis(START_MS + self.offset / 100);
+            let event = parts::event(format!("user-{principal:07}"), at);
             self.router.push(source, Offset(self.offset), 0, &event);
             self.offset += 1;
         }
@@ -131,25 +107,4 @@ pub(crate) fn cpu_s() -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a difference is taken")]
     let s = ns as f64 / 1e9;
     s
-}
-
-fn event(principal: u64, at: EventTime) -> Event<'static> {
-    Event {
-        event_time: at,
-        principal: Principal { id: format!("user-{principal:07}").into(), ..Principal::default() },
-        source: Source { kind: "postgresql".into(), ..Source::default() },
-        event_id: None,
-        objects: smallvec::SmallVec::new(),
-        operation: None,
-        destination: Destination::Client,
-        rows: Some(3),
-        rows_quality: RowsQuality::Exact,
-        rows_written: 0,
-        bytes: None,
-        client_address: None,
-        client_application: None,
-        query_id: None,
-        query_fingerprint: None,
-        success: Some(true),
-    }
 }

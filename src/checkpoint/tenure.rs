@@ -74,15 +74,16 @@ pub struct Tenure {
 }
 
 impl Tenure {
-    /// Begins with an engine as it was restored, or a new one; `next` is what a checkpoint of it
-    /// covers, or where reading begins.
+    /// Begins with an engine as it was restored, or a new one. `covered` is what the checkpoint of
+    /// it covers, or where reading begins; who reads on further away says so by
+    /// [`Self::advance_to`].
     #[must_use]
-    pub fn begin(options: TenureOptions, engine: Engine, next: i64, now: Instant) -> Self {
+    pub fn begin(options: TenureOptions, engine: Engine, covered: i64, now: Instant) -> Self {
         Self {
             options,
-            kept: (next, engine.undelivered()),
+            kept: (covered, engine.undelivered()),
             engine,
-            next,
+            next: covered,
             unpublished: Vec::new(),
             under_way: None,
             kept_at: now,

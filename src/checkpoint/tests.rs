@@ -2,7 +2,12 @@
 
 mod simulation;
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 
@@ -408,4 +413,14 @@ fn a_large_state_is_written_in_parts_and_small_changes_cost_little() {
     let part: usize = saved.chunks.iter().map(Vec::len).sum();
     let whole: usize = values(&mut owner.engine).iter().map(Vec::len).sum();
     assert!(part < whole / 4, "{part} of {whole}");
+}
+
+#[test]
+fn a_gap_that_was_passed_is_in_the_next_checkpoint_though_nothing_was_counted_after_it() {
+    let (every, now) = (Duration::from_secs(10), Instant::now());
+    let tenure = TenureOptions { epoch: 1, transactional: false, every, retry_after: every };
+    let mut tenure = Tenure::begin(tenure, Engine::new(options(), written()), 22, now);
+    assert!(tenure.save(true, now).is_none(), "what was restored is saved");
+    tenure.advance_to(27);
+    assert_eq!(tenure.save(true, now).map(|request| request.covered), Some(27));
 }

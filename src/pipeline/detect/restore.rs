@@ -187,7 +187,7 @@ impl Restorer {
         let engine = rebuild(&manifest, options, |offset| {
             let record = reader.read(offset);
             read += 1;
-            left.sub(int(usize::from(read <= records)));
+            left.dec();
             bytes += record.as_ref().map_or(0, |value| value.as_ref().map_or(0, Vec::len));
             if said_at.elapsed() >= SAY_EVERY {
                 said_at = Instant::now();
@@ -195,6 +195,7 @@ impl Restorer {
             }
             record
         });
+        // Of one that cannot be used not all is read.
         left.sub(int(records.saturating_sub(read)));
         Ok(engine?.map(|engine| {
             let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -97,6 +97,7 @@ impl Store {
             partitions,
         };
         let keeper = Keeper {
+            shared: Arc::clone(shared),
             restorer: Restorer { shared: Arc::clone(shared), origin },
             topic_id: topic_id.to_owned(),
             witness,
@@ -122,6 +123,7 @@ struct Kept {
 }
 
 struct Keeper {
+    shared: Arc<Shared>,
     restorer: Restorer,
     topic_id: String,
     witness: Witness,
@@ -169,22 +171,22 @@ impl Keeper {
         let done = self.try_save(partition, request);
         let result = match &done {
             Ok(bytes) => {
-                self.restorer.shared.metrics.checkpoint_bytes.inc_by(*bytes);
+                self.shared.metrics.checkpoint_bytes.inc_by(*bytes);
                 for alert in &alerts {
-                    self.restorer.shared.publisher.note_delivered(alert);
+                    self.shared.publisher.note_delivered(alert);
                 }
                 "stored"
             }
             Err(cause) => {
                 if !alerts.is_empty() {
-                    let failures = &self.restorer.shared.metrics.delivery_failures;
+                    let failures = &self.shared.metrics.delivery_failures;
                     failures.with_label_values(&["alerts"]).inc_by(alerts.len() as u64);
                 }
                 error!(partition, covered, "a checkpoint was not written: {cause}");
                 "failed"
             }
         };
-        self.restorer.shared.metrics.checkpoints.with_label_values(&[result]).inc();
+        self.shared.metrics.checkpoints.with_label_values(&[result]).inc();
         done.is_ok()
     }
 
@@ -214,7 +216,7 @@ impl Keeper {
         let mut attempt = begun.map_err(|cause| fatal(cause.to_string()))?;
         let bytes = attempt.draft.bytes() as u64;
         let encoded: Vec<Encoded> = attempt.alerts.iter().map(|alert| encode(alert)).collect();
-        let topic = &self.restorer.shared.config.topics.alerts;
+        let topic = &self.shared.config.topics.alerts;
         let messages: Vec<_> = encoded.iter().map(|encoded| message(topic, encoded)).collect();
         let until = Instant::now() + WRITE_FOR;
         let written = writer

@@ -188,6 +188,10 @@ fn gaps(name: &'static str, properties: &[(&str, &str)]) {
         losing.running(&service);
         service = losing.behind(service);
     }
+    // Stopped right after a gap: the next has nothing to tell of it.
+    assert!(service.stop().success());
+    let service = setup.run(&losing.lines);
+    losing.counted(&service);
     let mut reader = setup.reader("alerts");
     let mut found = told(&mut reader);
     for _ in 0..10 {
@@ -209,6 +213,7 @@ fn gaps(name: &'static str, properties: &[(&str, &str)]) {
     outcome.more.insert("gaps_told", json!(once.len()));
     outcome.say();
     assert_eq!(once, losing.made, "gaps told, gaps made");
+    assert_eq!(outcome.repeats, 0, "each gap is told of once");
     outcome.check();
 }
 
