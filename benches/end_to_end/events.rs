@@ -11,9 +11,49 @@ use crate::kafka::Message;
 
 /// 2026-03-02T09:00:00Z, in milliseconds.
 const START_MS: i64 = 1_772_442_000_000;
-const SPAN_MS: u64 = 2 * 3_600_000;
+pub(crate) const SPAN_MS: u64 = 2 * 3_600_000;
 /// Rows in one Arrow message.
-const ARROW_ROWS: u64 = 4096;
+pub(crate) const ARROW_ROWS: u64 = 4096;
+
+/// One event, from which every format is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Event {
+    pub(crate) n: u64,
+    pub(crate) principal: u64,
+    pub(crate) at_ms: i64,
+    pub(crate) rows: u64,
+}
+
+impl Event {
+    /// The name of a principal.
+    pub(crate) fn name(principal: u64) -> String {
+        format!("user-{principal:07}")
+    }
+
+    /// As the canonical format writes it.
+    pub(crate) fn json(self) -> String {
+        let Self { n, at_ms, rows, .. } = self;
+        format!(
+            concat!(
+                r#"{{"event_id":"20260302_090000_{n:08}_bench","event_time":{at_ms},"#,
+                r#""principal":{{"id":"{name}","type":"user","groups":["support-l1","#,
+                r#""emea"],"tenant":"acme"}},"source":{{"kind":"postgresql","#,
+                r#""instance":"crm-db-1","database":"crm"}},"objects":[{{"schema":"public","name":"customers","#,
+                r#""labels":["pii"],"row_count":12000000}}],"operation":"select","#,
+                r#""destination":"client","rows":{rows},"rows_quality":"exact","bytes":{bytes},"#,
+                r#""client":{{"address":"127.0.{a}.{b}","application":"support-console"}},"#,
+                r#""query":{{"id":"q-{n:010}","fingerprint":"a9f0c3d1"}},"success":true}}"#,
+            ),
+            n = n,
+            at_ms = at_ms,
+            name = Self::name(self.principal),
+            rows = rows,
+            bytes = 400 * rows,
+            a = n % 16,
+            b = n % 250,
+        )
+    }
+}
 
 /// Who the events are of.
 #[derive(Clone, Copy)]
@@ -24,6 +64,12 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Event `n` of `events`.
+    pub(crate) fn event(self, n: u64, events: u64) -> Event {
+        let (principal, at_ms) = (self.principal(n), Self::time_ms(n, events));
+        Event { n, principal, at_ms, rows: n % 9 + 1 }
+    }
+
     /// The principal of event `n`: a fixed shuffle, so that every run has the same events.
     fn principal(self, n: u64) -> u64 {
         let random = mix(n);
@@ -47,27 +93,7 @@ impl Shape {
     /// One event a record.
     pub(crate) fn json(self, events: u64) -> impl Iterator<Item = Message> {
         (0..events).map(move |n| {
-            let (principal, at) = (self.principal(n), Self::time_ms(n, events));
-            let text = format!(
-                concat!(
-    r#"{{"event_id":"20260302_090000_{n:08}_bench","event_time":{at},"#,
-    r#""principal":{{"id":"user-{principal:07}","type":"user","groups":["support-l1","#,
-    r#""emea"],"tenant":"acme"}},"source":{{"kind":"postgresql","instance":"crm-db-1","#,
-    r#""database":"crm"}},"objects":[{{"schema":"public","name":"customers","#,
-    r#""labels":["pii"],"row_count":12000000}}],"operation":"select","#,
-    r#""destination":"client","rows":{rows},"rows_quality":"exact","bytes":{bytes},"#,
-    r#""client":{{"address":"127.0.{a}.{b}","application":"support-console"}},"#,
-    r#""query":{{"id":"q-{n:010}","fingerprint":"a9f0c3d1"}},"success":true}}"#,
-),
-                rows = n % 9 + 1,
-                bytes = 400 * (n % 9 + 1),
-                a = n % 16,
-                b = n % 250,
-                n = n,
-                at = at,
-                principal = principal,
-            );
-            Message::new(text).to(i32::try_from(n % 2).unwrap())
+            Message::new(self.event(n, events).json()).to(i32::try_from(n % 2).unwrap())
         })
     }
 
@@ -75,35 +101,37 @@ impl Shape {
     pub(crate) fn arrow(self, events: u64) -> impl Iterator<Item = Message> {
         (0..events).step_by(usize::try_from(ARROW_ROWS).unwrap()).map(move |from| {
             let numbers = from..(from + ARROW_ROWS).min(events);
+            let batch: Vec<Event> = numbers.map(|n| self.event(n, events)).collect();
             let partition = i32::try_from(from / ARROW_ROWS % 2).unwrap();
-            Message::new(self.stream(numbers, events)).to(partition)
+            Message::new(arrow(&batch)).to(partition)
         })
     }
+}
 
-    fn stream(self, numbers: std::ops::Range<u64>, events: u64) -> Vec<u8> {
-        fn same(text: &str, rows: usize) -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
-        }
-        let rows = numbers.clone().count();
-        let texts = |text: &dyn Fn(u64) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(numbers.clone().map(text)))
-        };
-        let times = numbers.clone().map(|n| Self::time_ms(n, events));
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            ("event_id", texts(&|n| format!("20260302_090000_{n:08}_bench"))),
-            ("event_time", Arc::new(Int64Array::from_iter_values(times))),
-            ("principal.id", texts(&|n| format!("user-{:07}", self.principal(n)))),
-            ("source.kind", same("postgresql", rows)),
-            ("source.instance", same("crm-db-1", rows)),
-            ("operation", same("select", rows)),
-            ("client.address", texts(&|n| format!("127.0.{}.{}", n % 16, n % 250))),
-            ("rows", Arc::new(UInt64Array::from_iter_values(numbers.clone().map(|n| n % 9 + 1)))),
-        ];
-        let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
-        writer.write(&batch).unwrap();
-        writer.into_inner().unwrap()
-    }
+/// Events as one Arrow stream of eight of the canonical columns.
+pub(crate) fn arrow(events: &[Event]) -> Vec<u8> {
+    let same = |text: &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, events.len())))
+    };
+    let texts = |text: fn(&Event) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(events.iter().map(text)))
+    };
+    let times = events.iter().map(|event| event.at_ms);
+    let rows = events.iter().map(|event| event.rows);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("event_id", texts(|event| format!("20260302_090000_{:08}_bench", event.n))),
+        ("event_time", Arc::new(Int64Array::from_iter_values(times))),
+        ("principal.id", texts(|event| Event::name(event.principal))),
+        ("source.kind", same("postgresql")),
+        ("source.instance", same("crm-db-1")),
+        ("operation", same("select")),
+        ("client.address", texts(|event| format!("127.0.{}.{}", event.n % 16, event.n % 250))),
+        ("rows", Arc::new(UInt64Array::from_iter_values(rows))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
 }
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014).

@@ -47,6 +47,16 @@ impl Metrics {
     }
 }
 
+/// What it watches for unless told otherwise.
+const RULES: &str = "  - id: bench
+    measure: rows
+    limits:
+      - {window: 1m, above: 100000}
+      - {window: 1h, above: 200000}
+      - {window: 24h, above: 500000}
+      - {window: 30d, above: 1000000}
+";
+
 impl Program {
     /// Starts a member of the deployment `prefix` that reads inputs of `(topic, format)`; `more`
     /// are further lines of its configuration.
@@ -56,15 +66,22 @@ impl Program {
         inputs: &[(&str, &str)],
         more: &str,
     ) -> Self {
+        Self::with_rules(client, prefix, inputs, RULES, more)
+    }
+
+    /// The same with other rules; an input's format may be followed by further keys of it.
+    pub(crate) fn with_rules(
+        client: &Client,
+        prefix: &str,
+        inputs: &[(&str, &str)],
+        rules: &str,
+        more: &str,
+    ) -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let mut text = format!(
             "topics: {{events: {prefix}.events, state: {prefix}.state, alerts: {prefix}.alerts,\n\
              \x20 dead_letter: {prefix}.dead}}\n\
-             http: {{listen: \"127.0.0.1:{port}\"}}\nrules:\n\
-             \x20 - id: bench\n    measure: rows\n    limits:\n\
-             \x20     - {{window: 1m, above: 100000}}\n      - {{window: 1h, above: 200000}}\n\
-             \x20     - {{window: 24h, above: 500000}}\n\
-             \x20     - {{window: 30d, above: 1000000}}\n{more}inputs:\n"
+             http: {{listen: \"127.0.0.1:{port}\"}}\nrules:\n{rules}{more}inputs:\n"
         );
         for (topic, format) in inputs {
             writeln!(text, "  - {{topic: {topic}, format: {format}}}").unwrap();
@@ -109,11 +126,17 @@ impl Program {
     pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut(&Metrics) -> bool) {
         let began = Instant::now();
         while !holds(&self.metrics()) {
-            let ended = self.process.try_wait();
-            assert!(ended.is_none(), "the program ended: {}", self.log());
+            self.expect_alive();
             assert!(began.elapsed() < WAIT_MAX, "no {what} in {WAIT_MAX:?}: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// # Panics
+    /// It has ended.
+    pub(crate) fn expect_alive(&mut self) {
+        let ended = self.process.try_wait();
+        assert!(ended.is_none(), "the program ended: {}", self.log());
     }
 
     pub(crate) fn ready(&mut self) {

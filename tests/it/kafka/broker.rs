@@ -85,6 +85,12 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its process, while it runs: for what the kernel says of it.
+    #[allow(dead_code, reason = "for benches/peers, which shares this harness")]
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Guarded::id)
+    }
+
     /// A client of this broker.
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.address())

@@ -178,6 +178,19 @@ impl Client {
         self.create_topic(name, partitions, &[]);
     }
 
+    /// Deletes every topic whose name begins so.
+    #[allow(dead_code, reason = "for benches/peers, which shares this harness")]
+    pub(crate) fn delete_topics(&self, prefix: &str) {
+        let consumer: BaseConsumer = self.config().create().expect("a client");
+        let metadata = consumer.fetch_metadata(None, CALL_MAX).expect("metadata");
+        let names = metadata.topics().iter().map(MetadataTopic::name);
+        let names: Vec<&str> = names.filter(|name| name.starts_with(prefix)).collect();
+        let results = wait(self.admin().delete_topics(&names, &AdminOptions::new()));
+        for result in results.expect("the broker takes the request") {
+            result.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
+        }
+    }
+
     /// Gives a topic more partitions.
     pub(crate) fn grow_topic(&self, name: &str, partitions: usize) {
         let wanted = NewPartitions::new(name, partitions);
