@@ -83,6 +83,10 @@ fn transient(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         Code::BrokerTransportFailure
+            // Left the metadata of the cluster while it was being asked.
+            | Code::DestroyBroker
+            | Code::NodeUpdate
+            | Code::WaitingForCoordinator
             | Code::AllBrokersDown
             | Code::OperationTimedOut
             | Code::RequestTimedOut
@@ -104,4 +108,17 @@ fn transient(code: RDKafkaErrorCode) -> bool {
             // Made a moment ago, and this broker has not heard of it yet.
             | Code::UnknownTopicOrPartition
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_leaves_the_cluster_while_it_is_asked_is_waited_for() {
+        let cause = KafkaError::MetadataFetch(RDKafkaErrorCode::DestroyBroker);
+        assert!(Error::call("cannot read the bounds")(cause).is_transient());
+        let cause = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert!(!Error::call("cannot read the bounds")(cause).is_transient());
+    }
 }

@@ -18,7 +18,7 @@ fn brokers_killed_one_at_a_time_lose_nothing_and_repeat_nothing() {
     let Some(mut cluster) = kafka::cluster() else { return };
     let kafka = cluster.client();
     let form = Form::now();
-    let shape = Shape { people: form.size(200, 10_000), rate: form.size(300, 2000) };
+    let shape = Shape { people: form.size(200, 10_000), rate: form.size(300, 1000) };
     let plan = Plan { copies: 3, faults: form.of(3, 20), ..Plan::of(5, "broker", shape) };
     let mut which = Random(Random::seed());
     under(&kafka, &plan, |group| {
