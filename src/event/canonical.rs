@@ -4,10 +4,8 @@
 //! `client`. Unknown fields are passed over; null is the same as absent; a field written twice with
 //! two values is refused. Which counts are known is decided in [`super::draft`].
 
-use serde::de::MapAccess;
-
 use super::draft::{self, Draft, GROUPS_MAX, LABELS_MAX, Labels, OBJECTS_MAX, at_most, put};
-use super::json::{self, Fields, Scalar, Value};
+use super::json::{self, Fields, Refused, Scalar, Value};
 use super::{DecodeError, Decoder, Object, Outcome, SourceDefaults};
 
 /// Longest canonical record, in bytes: ten times what a record with every field needs.
@@ -38,7 +36,7 @@ struct Event<'r, 'a>(&'r mut Draft<'a>);
 impl<'a> Fields<'a> for Event<'_, 'a> {
     const EXPECTED: &'static str = "a JSON object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let d = &mut *self.0;
         match key {
             "event_id" => value.put("event_id", &mut d.event_id, Scalar::note),
@@ -71,7 +69,7 @@ struct Principal<'r, 'a>(&'r mut Draft<'a>);
 impl<'a> Fields<'a> for Principal<'_, 'a> {
     const EXPECTED: &'static str = "an object with an `id`, or the id as text";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let d = &mut *self.0;
         match key {
             "id" => value.put("principal.id", &mut d.principal_id, Scalar::text),
@@ -98,7 +96,7 @@ struct Source<'r, 'a>(&'r mut Draft<'a>);
 impl<'a> Fields<'a> for Source<'_, 'a> {
     const EXPECTED: &'static str = "an object with a `kind`";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let d = &mut *self.0;
         match key {
             "kind" => value.put("source.kind", &mut d.source_kind, Scalar::text),
@@ -115,7 +113,7 @@ struct Client<'r, 'a>(&'r mut Draft<'a>);
 impl<'a> Fields<'a> for Client<'_, 'a> {
     const EXPECTED: &'static str = "an object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let d = &mut *self.0;
         match key {
             "address" => value.put("client.address", &mut d.client_address, Scalar::note),
@@ -133,7 +131,7 @@ struct Query<'r, 'a>(&'r mut Draft<'a>);
 impl<'a> Fields<'a> for Query<'_, 'a> {
     const EXPECTED: &'static str = "an object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let d = &mut *self.0;
         match key {
             "id" => value.put("query.id", &mut d.query_id, Scalar::note),
@@ -170,7 +168,7 @@ impl<'a> ObjectItem<'a> {
 impl<'a> Fields<'a> for ObjectItem<'a> {
     const EXPECTED: &'static str = "an object with a `name`, or the full name as text";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         match key {
             "database" => value.put("objects[].database", &mut self.database, Scalar::text),
             "schema" => value.put("objects[].schema", &mut self.schema, Scalar::text),

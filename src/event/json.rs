@@ -1,27 +1,31 @@
 //! Reading JSON records field by field, borrowed, with each fault named by its field.
 //!
-//! A record type says with [`Fields`] where each key goes; this module walks the JSON through serde
-//! and keeps the first refusal. What serde reports itself is then only bad syntax. Nothing is
-//! allocated unless a text has escapes; nothing recurses deeper than [`DEPTH_MAX`].
+//! A record type says with [`Fields`] where each key goes; this module walks the text once and
+//! stops at the first refusal. This is the hot path of ingest, so it is no general parser: what is
+//! rare goes to `serde_json`, which decides what it means: texts with escapes, numbers that are no
+//! plain digits. Nothing is allocated unless a text has escapes; nothing recurses deeper than
+//! [`DEPTH_MAX`].
+
+mod marks;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::IgnoredAny;
 use smallvec::{Array, SmallVec};
 
 use super::draft::{self, COUNT, at_most, invalid, put};
 use super::{DecodeError, Text, time};
 use crate::units::EventTime;
+use marks::Marks;
 
 /// Deepest nesting of a record, the record itself being 1.
 pub const DEPTH_MAX: usize = 32;
+/// Digits that any `u64` has room for.
+const DIGITS_MAX: usize = 19;
 
-/// Why serde stopped, when the reason is the fault that was kept aside.
-const REFUSED: &str = "refused";
+/// Why reading stopped is kept aside in the reader: what is returned for every value stays small.
+#[derive(Debug)]
+pub(super) struct Refused;
 
 /// Where the keys of one kind of JSON object go.
 pub(super) trait Fields<'a> {
@@ -29,7 +33,7 @@ pub(super) trait Fields<'a> {
     const EXPECTED: &'static str;
 
     /// Takes the value of `key`; must consume it, with [`Value::skip`] if nothing else.
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error>;
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused>;
 
     /// Takes a value that is no object: a short form. Refused unless the type has one.
     fn short(&mut self, field: &'static str, value: Scalar<'a>) -> Result<(), DecodeError> {
@@ -45,37 +49,39 @@ pub(super) fn read<'a, F: Fields<'a>>(
     payload: &'a [u8],
     target: &mut F,
 ) -> Result<(), DecodeError> {
-    let syntax = |error: &dyn fmt::Display| DecodeError::Syntax {
-        format: "JSON",
-        detail: error.to_string(),
-    };
-    // One check of the whole is a quarter faster than serde_json's of each text.
-    let text = std::str::from_utf8(payload).map_err(|error| syntax(&error))?;
-    let mut fault = None;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let record = Record { field: "record", target, nullable: false, fault: &mut fault, depth: 1 };
-    let outcome = record.deserialize(&mut json).and_then(|()| json.end());
-    outcome.map_err(|error| fault.unwrap_or_else(|| syntax(&error)))
+    // One check of the whole is faster than one of each text.
+    let text = std::str::from_utf8(payload).map_err(|error| syntax(&error.to_string()))?;
+    let mut reader = Reader { text, at: 0, marks: Marks::default(), fault: None };
+    let outcome = reader.record("record", target, false, 1).and_then(|()| match reader.peek() {
+        None => Ok(()),
+        Some(_) => Err(reader.unexpected("the end of the record")),
+    });
+    outcome
+        .map_err(|Refused| reader.fault.unwrap_or_else(|| unreachable!("whoever refuses says why")))
+}
+
+fn syntax(detail: &str) -> DecodeError {
+    DecodeError::Syntax { format: "JSON", detail: detail.to_owned() }
 }
 
 /// The value of one key, not read yet.
-pub(super) struct Value<'r, M> {
-    map: &'r mut M,
-    fault: &'r mut Option<DecodeError>,
+pub(super) struct Value<'r, 'a> {
+    reader: &'r mut Reader<'a>,
     depth: usize,
 }
 
-impl<'a, M: MapAccess<'a>> Value<'_, M> {
+impl<'a> Value<'_, 'a> {
     /// Reads a scalar with `read` and fills `slot`.
+    #[inline]
     pub(super) fn put<T>(
         self,
         field: &'static str,
         slot: &mut Option<T>,
         read: impl FnOnce(Scalar<'a>, &'static str) -> Result<Option<T>, DecodeError>,
-    ) -> Result<(), M::Error> {
-        let scalar = self.map.next_value::<Scalar<'a>>()?;
+    ) -> Result<(), Refused> {
+        let scalar = self.reader.scalar()?;
         let outcome = read(scalar, field).and_then(|value| put(slot, value, field));
-        keep(outcome, self.fault)
+        self.reader.keep(outcome)
     }
 
     /// Reads an object, or its short form, into `target`. Null is nothing.
@@ -83,9 +89,8 @@ impl<'a, M: MapAccess<'a>> Value<'_, M> {
         self,
         field: &'static str,
         target: &mut F,
-    ) -> Result<(), M::Error> {
-        let Self { map, fault, depth } = self;
-        map.next_value_seed(Record { field, target, nullable: true, fault, depth: depth + 1 })
+    ) -> Result<(), Refused> {
+        self.reader.record(field, target, true, self.depth + 1)
     }
 
     /// Reads a list of at most `max` items, each made from an `F`. Null is nothing.
@@ -95,17 +100,29 @@ impl<'a, M: MapAccess<'a>> Value<'_, M> {
         max: usize,
         slot: &mut Option<SmallVec<A>>,
         make: impl Fn(F) -> Result<A::Item, DecodeError>,
-    ) -> Result<(), M::Error> {
-        let Self { map, fault, depth } = self;
-        map.next_value_seed(List {
-            field,
-            max,
-            slot,
-            make,
-            fault,
-            depth: depth + 1,
-            of: PhantomData,
-        })
+    ) -> Result<(), Refused> {
+        let Self { reader, depth } = self;
+        if reader.peek() != Some(b'[') {
+            return match reader.scalar()? {
+                Scalar::Null => Ok(()),
+                other => Err(reader.refuse(other.wrong(field, "a list"))),
+            };
+        }
+        reader.keep(put(slot, Some(SmallVec::new()), field))?;
+        let Some(list) = slot else { return Ok(()) };
+        reader.at += 1;
+        if reader.ends(b']') {
+            return Ok(());
+        }
+        loop {
+            let mut item = F::default();
+            reader.record(field, &mut item, false, depth + 2)?;
+            reader.keep(at_most(field, list.len() + 1, max))?;
+            list.push(reader.keep(make(item))?);
+            if reader.ends_or_goes_on(b']')? {
+                return Ok(());
+            }
+        }
     }
 
     /// Reads a list of texts, each of which decides where a read is counted.
@@ -114,31 +131,20 @@ impl<'a, M: MapAccess<'a>> Value<'_, M> {
         field: &'static str,
         max: usize,
         slot: &mut Option<SmallVec<A>>,
-    ) -> Result<(), M::Error> {
+    ) -> Result<(), Refused> {
         self.list(field, max, slot, |Item(text)| Ok(text))
     }
 
     /// Passes over a value of no interest, refusing what is nested deeper than [`DEPTH_MAX`].
-    pub(super) fn skip(self) -> Result<(), M::Error> {
-        self.map.next_value_seed(Skip { fault: self.fault, depth: self.depth })
+    pub(super) fn skip(self) -> Result<(), Refused> {
+        self.reader.skip(self.depth)
     }
 
-    /// Passes over a large value of no interest as fast as the parser can, without a look inside.
-    /// The parser does not recurse for it, so its depth does not matter.
-    pub(super) fn skip_unseen(self) -> Result<(), M::Error> {
-        self.map.next_value::<IgnoredAny>().map(|_| ())
+    /// Passes over a large value of no interest, without a look at how deep it is: nothing
+    /// recurses for it.
+    pub(super) fn skip_unseen(self) -> Result<(), Refused> {
+        self.reader.skip_unseen()
     }
-}
-
-/// Keeps a refusal aside and stops serde.
-fn keep<T, E: serde::de::Error>(
-    outcome: Result<T, DecodeError>,
-    fault: &mut Option<DecodeError>,
-) -> Result<T, E> {
-    outcome.map_err(|error| {
-        *fault = Some(error);
-        E::custom(REFUSED)
-    })
 }
 
 /// Any JSON value; of a list or an object only that it is one.
@@ -244,239 +250,256 @@ impl<'a> Scalar<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Scalar<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarVisitor)
-    }
+/// A text and how far it was read.
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    marks: Marks,
+    /// Why reading stopped.
+    fault: Option<DecodeError>,
 }
 
-struct ScalarVisitor;
+impl<'a> Reader<'a> {
+    #[cold]
+    fn refuse(&mut self, fault: DecodeError) -> Refused {
+        self.fault = Some(fault);
+        Refused
+    }
 
-/// The scalar half of a visitor whose value is made from a [`Scalar`].
-macro_rules! visit_scalars {
-    ($de:lifetime, $self:ident, $scalar:ident => $made:expr) => {
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a JSON value")
+    #[inline]
+    fn keep<T>(&mut self, outcome: Result<T, DecodeError>) -> Result<T, Refused> {
+        outcome.map_err(|fault| self.refuse(fault))
+    }
+
+    /// The next byte that is no white space, not taken.
+    #[inline]
+    fn peek(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        while let Some(&byte) = bytes.get(self.at) {
+            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+                return Some(byte);
+            }
+            self.at += 1;
         }
-        fn visit_unit<E: serde::de::Error>($self) -> Result<Self::Value, E> {
-            let $scalar = Scalar::Null;
-            $made
+        None
+    }
+
+    #[cold]
+    fn unexpected(&mut self, expected: &str) -> Refused {
+        self.peek();
+        let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
+        let found = found
+            .map_or_else(|| "the end".to_owned(), |found| format!("`{}`", found.escape_debug()));
+        self.refuse(syntax(&format!("{found} at byte {}, expected {expected}", self.at)))
+    }
+
+    /// Takes `end` if it comes next.
+    #[inline]
+    fn ends(&mut self, end: u8) -> bool {
+        let ends = self.peek() == Some(end);
+        self.at += usize::from(ends);
+        ends
+    }
+
+    /// After a member: true at the end, false after a comma.
+    #[inline]
+    fn ends_or_goes_on(&mut self, end: u8) -> Result<bool, Refused> {
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(byte) if byte == end => {
+                self.at += 1;
+                Ok(true)
+            }
+            _ => Err(self.unexpected("`,` or the end of a list or object")),
         }
-        fn visit_bool<E: serde::de::Error>($self, value: bool) -> Result<Self::Value, E> {
-            let $scalar = Scalar::Flag(value);
-            $made
+    }
+
+    /// Reads an object or its short form into `target`.
+    fn record<F: Fields<'a>>(
+        &mut self,
+        field: &'static str,
+        target: &mut F,
+        nullable: bool,
+        depth: usize,
+    ) -> Result<(), Refused> {
+        match self.peek() {
+            Some(b'{') => {}
+            Some(b'[') => return self.keep(target.short(field, Scalar::List)),
+            _ => {
+                return match self.scalar()? {
+                    Scalar::Null if nullable => Ok(()),
+                    other => self.keep(target.short(field, other)),
+                };
+            }
         }
-        fn visit_u64<E: serde::de::Error>($self, value: u64) -> Result<Self::Value, E> {
-            let $scalar = Scalar::Unsigned(value);
-            $made
+        self.at += 1;
+        if self.ends(b'}') {
+            return Ok(());
         }
-        fn visit_i64<E: serde::de::Error>($self, value: i64) -> Result<Self::Value, E> {
-            let $scalar = Scalar::Signed(value);
-            $made
-        }
-        fn visit_f64<E: serde::de::Error>($self, value: f64) -> Result<Self::Value, E> {
-            let $scalar = Scalar::Float(value);
-            $made
-        }
-        fn visit_borrowed_str<E: serde::de::Error>(
-            $self,
-            value: &$de str,
-        ) -> Result<Self::Value, E> {
-            let $scalar = Scalar::Text(Cow::Borrowed(value));
-            $made
-        }
-        fn visit_str<E: serde::de::Error>($self, value: &str) -> Result<Self::Value, E> {
-            let $scalar = Scalar::Text(Cow::Owned(value.to_owned()));
-            $made
-        }
-    };
-}
-
-impl<'de> Visitor<'de> for ScalarVisitor {
-    type Value = Scalar<'de>;
-
-    visit_scalars!('de, self, scalar => Ok(scalar));
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar<'de>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::List)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar<'de>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Object)
-    }
-}
-
-/// A key, borrowed where it has no escapes.
-struct Key<'a>(Text<'a>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-struct KeyVisitor;
-
-impl<'de> Visitor<'de> for KeyVisitor {
-    type Value = Key<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
-        Ok(Key(Cow::Borrowed(key)))
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
-        Ok(Key(Cow::Owned(key.to_owned())))
-    }
-}
-
-/// Reads an object or its short form into `target`.
-struct Record<'r, F> {
-    field: &'static str,
-    target: &'r mut F,
-    nullable: bool,
-    fault: &'r mut Option<DecodeError>,
-    depth: usize,
-}
-
-impl<'de, F: Fields<'de>> DeserializeSeed<'de> for Record<'_, F> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, F: Fields<'de>> Visitor<'de> for Record<'_, F> {
-    type Value = ();
-
-    visit_scalars!('de, self, scalar => match scalar {
-        Scalar::Null if self.nullable => Ok(()),
-        other => keep(self.target.short(self.field, other), self.fault),
-    });
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        keep(self.target.short(self.field, Scalar::List), self.fault)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            let value = Value { map: &mut map, fault: self.fault, depth: self.depth };
-            self.target.field(&key, value)?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads a list, one `F` an item, into `slot`.
-struct List<'r, F, A: Array, P> {
-    field: &'static str,
-    max: usize,
-    slot: &'r mut Option<SmallVec<A>>,
-    make: P,
-    fault: &'r mut Option<DecodeError>,
-    depth: usize,
-    of: PhantomData<F>,
-}
-
-impl<'de, F, A, P> DeserializeSeed<'de> for List<'_, F, A, P>
-where
-    F: Fields<'de> + Default,
-    A: Array,
-    P: Fn(F) -> Result<A::Item, DecodeError>,
-{
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, F, A, P> Visitor<'de> for List<'_, F, A, P>
-where
-    F: Fields<'de> + Default,
-    A: Array,
-    P: Fn(F) -> Result<A::Item, DecodeError>,
-{
-    type Value = ();
-
-    visit_scalars!('de, self, scalar => match scalar {
-        Scalar::Null => Ok(()),
-        other => keep(Err(other.wrong(self.field, "a list")), self.fault),
-    });
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
-        let Self { field, max, slot, make, fault, depth, .. } = self;
-        keep(put(slot, Some(SmallVec::new()), field), fault)?;
-        let Some(list) = slot else { return Ok(()) };
         loop {
-            let mut item = F::default();
-            let target = &mut item;
-            let seed = Record { field, target, nullable: false, fault, depth: depth + 1 };
-            if seq.next_element_seed(seed)?.is_none() {
+            let key = self.key()?;
+            target.field(&key, Value { reader: self, depth })?;
+            if self.ends_or_goes_on(b'}')? {
                 return Ok(());
             }
-            let made = at_most(field, list.len() + 1, max).and_then(|()| make(item));
-            list.push(keep(made, fault)?);
         }
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, _: M) -> Result<(), M::Error> {
-        keep(Err(Scalar::Object.wrong(self.field, "a list")), self.fault)
-    }
-}
-
-/// Passes over a value and measures how deep it goes.
-struct Skip<'r> {
-    fault: &'r mut Option<DecodeError>,
-    depth: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Skip<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Skip<'_> {
-    fn inner<E: serde::de::Error>(&mut self) -> Result<Skip<'_>, E> {
-        let depth = self.depth + 1;
-        keep(at_most("nesting depth", depth, DEPTH_MAX), self.fault)?;
-        Ok(Skip { fault: self.fault, depth })
-    }
-}
-
-impl<'de> Visitor<'de> for Skip<'_> {
-    type Value = ();
-
-    visit_scalars!('de, self, _scalar => Ok(()));
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        let mut inner = self.inner()?;
-        while seq.next_element_seed(inner.again())?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let mut inner = self.inner()?;
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(inner.again())?;
+    /// A key and the colon after it.
+    #[inline]
+    fn key(&mut self) -> Result<Text<'a>, Refused> {
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected("a key"));
         }
-        Ok(())
+        // Most keys are plain, and the colon follows at once.
+        let start = self.at + 1;
+        let end = self.marks.next(self.text.as_bytes(), start);
+        if let Some(b"\":") = self.text.as_bytes().get(end..end + 2) {
+            self.at = end + 2;
+            return Ok(Cow::Borrowed(&self.text[start..end]));
+        }
+        let key = self.string()?;
+        if !self.ends(b':') {
+            return Err(self.unexpected("`:`"));
+        }
+        Ok(key)
+    }
+
+    /// Any value; of a list or an object only that it is one.
+    #[inline]
+    fn scalar(&mut self) -> Result<Scalar<'a>, Refused> {
+        match self.peek() {
+            Some(b'"') => self.string().map(Scalar::Text),
+            Some(b'0'..=b'9' | b'-') => self.number(),
+            Some(b't') => self.word("true", Scalar::Flag(true)),
+            Some(b'f') => self.word("false", Scalar::Flag(false)),
+            Some(b'n') => self.word("null", Scalar::Null),
+            Some(b'[') => self.skip_unseen().map(|()| Scalar::List),
+            Some(b'{') => self.skip_unseen().map(|()| Scalar::Object),
+            _ => Err(self.unexpected("a value")),
+        }
+    }
+
+    fn word(&mut self, word: &str, meaning: Scalar<'a>) -> Result<Scalar<'a>, Refused> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.unexpected("a value"));
+        }
+        self.at += word.len();
+        Ok(meaning)
+    }
+
+    /// A number; at its first character.
+    #[inline]
+    fn number(&mut self) -> Result<Scalar<'a>, Refused> {
+        let bytes = &self.text.as_bytes()[self.at..];
+        let mut number = 0_u64;
+        let mut digits = 0;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(digits)
+            && digits < DIGITS_MAX
+        {
+            number = number * 10 + u64::from(digit - b'0');
+            digits += 1;
+        }
+        let plain = digits > 0
+            && (bytes[0] != b'0' || digits == 1)
+            && !bytes.get(digits).is_some_and(|&next| goes_on(next));
+        if !plain {
+            return self.other_number();
+        }
+        self.at += digits;
+        Ok(Scalar::Unsigned(number))
+    }
+
+    /// One with a sign, a fraction, an exponent or very many digits, or none at all.
+    #[cold]
+    fn other_number(&mut self) -> Result<Scalar<'a>, Refused> {
+        let rest = &self.text[self.at..];
+        let end = rest.bytes().position(|byte| !goes_on(byte)).unwrap_or(rest.len());
+        let number = serde_json::from_str::<serde_json::Number>(&rest[..end])
+            .map_err(|error| syntax(&format!("{error}, in the number at byte {}", self.at)));
+        let number = self.keep(number)?;
+        self.at += end;
+        let whole = number.as_u64().map(Scalar::Unsigned);
+        let whole = whole.or_else(|| number.as_i64().map(Scalar::Signed));
+        Ok(whole.unwrap_or_else(|| Scalar::Float(number.as_f64().unwrap_or(f64::NAN))))
+    }
+
+    /// A text; at its opening quote.
+    #[inline]
+    fn string(&mut self) -> Result<Text<'a>, Refused> {
+        let start = self.at + 1;
+        let end = self.marks.next(self.text.as_bytes(), start);
+        if self.text.as_bytes().get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(Cow::Borrowed(&self.text[start..end]));
+        }
+        self.escaped(end)
+    }
+
+    /// A text of which something at `at` is not plain.
+    #[cold]
+    fn escaped(&mut self, mut at: usize) -> Result<Text<'a>, Refused> {
+        let bytes = self.text.as_bytes();
+        while bytes.get(at) == Some(&b'\\') {
+            // Whatever is escaped, two bytes at least belong to it.
+            at = self.marks.next(bytes, at + 2);
+        }
+        if bytes.get(at) != Some(&b'"') {
+            let cause = if at < bytes.len() { "a control character" } else { "the end" };
+            return Err(self.refuse(syntax(&format!("{cause} at byte {at}, inside of a text"))));
+        }
+        let text = serde_json::from_str::<String>(&self.text[self.at..=at])
+            .map_err(|error| syntax(&format!("{error}, in the text at byte {}", self.at)));
+        let text = self.keep(text)?;
+        self.at = at + 1;
+        Ok(Cow::Owned(text))
+    }
+
+    fn skip(&mut self, depth: usize) -> Result<(), Refused> {
+        let end = match self.peek() {
+            Some(b'{') => b'}',
+            Some(b'[') => b']',
+            _ => return self.scalar().map(|_| ()),
+        };
+        self.keep(at_most("nesting depth", depth + 1, DEPTH_MAX))?;
+        self.at += 1;
+        if self.ends(end) {
+            return Ok(());
+        }
+        loop {
+            if end == b'}' {
+                self.key()?;
+            }
+            self.skip(depth + 1)?;
+            if self.ends_or_goes_on(end)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn skip_unseen(&mut self) -> Result<(), Refused> {
+        let rest = &self.text[self.at..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+        match values.next() {
+            Some(Ok(_)) => {
+                self.at += values.byte_offset();
+                Ok(())
+            }
+            Some(Err(error)) => {
+                let detail = format!("{error}, in the value at byte {}", self.at);
+                Err(self.refuse(syntax(&detail)))
+            }
+            None => Err(self.unexpected("a value")),
+        }
     }
 }
 
-impl Skip<'_> {
-    fn again(&mut self) -> Skip<'_> {
-        Skip { fault: self.fault, depth: self.depth }
-    }
+/// A byte that may belong to a number.
+const fn goes_on(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')
 }
 
 /// A text in a list of texts. Null is an empty one: it must not keep an event from being counted.
@@ -486,8 +509,8 @@ pub(super) struct Item<'a>(pub(super) Text<'a>);
 impl<'a> Fields<'a> for Item<'a> {
     const EXPECTED: &'static str = "text";
 
-    fn field<M: MapAccess<'a>>(&mut self, _: &str, value: Value<'_, M>) -> Result<(), M::Error> {
-        keep(Err(Scalar::Object.wrong("item", Self::EXPECTED)), value.fault)
+    fn field(&mut self, _: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
+        Err(value.reader.refuse(Scalar::Object.wrong("item", Self::EXPECTED)))
     }
 
     fn short(&mut self, field: &'static str, value: Scalar<'a>) -> Result<(), DecodeError> {
@@ -501,3 +524,6 @@ impl<'a> Fields<'a> for Item<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,8 @@
 
 use std::borrow::Cow;
 
-use serde::de::MapAccess;
-
 use super::draft::{Draft, GROUPS_MAX, Groups, OBJECTS_MAX, Objects, at_most};
-use super::json::{self, Fields, Scalar, Value};
+use super::json::{self, Fields, Refused, Scalar, Value};
 use super::{
     DecodeError, Decoder, Destination, IgnoreReason, Object, Outcome, RowsQuality, SourceDefaults,
     Text, time,
@@ -185,7 +183,7 @@ struct Wrapper<'r, 'a>(&'r mut Record<'a>);
 impl<'a> Fields<'a> for Wrapper<'_, 'a> {
     const EXPECTED: &'static str = "a JSON object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         match key {
             "eventPayload" => value.object("eventPayload", &mut Payload(self.0)),
             _ => Payload(self.0).field(key, value),
@@ -198,7 +196,7 @@ struct Payload<'r, 'a>(&'r mut Record<'a>);
 impl<'a> Fields<'a> for Payload<'_, 'a> {
     const EXPECTED: &'static str = "an event object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let r = &mut *self.0;
         match key {
             "metadata" => value.object("metadata", &mut Metadata(r)),
@@ -223,7 +221,7 @@ struct Metadata<'r, 'a>(&'r mut Record<'a>);
 impl<'a> Fields<'a> for Metadata<'_, 'a> {
     const EXPECTED: &'static str = "an object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let r = &mut *self.0;
         r.is_query = true;
         match key {
@@ -241,7 +239,7 @@ struct Statistics<'r, 'a>(&'r mut Record<'a>);
 impl<'a> Fields<'a> for Statistics<'_, 'a> {
     const EXPECTED: &'static str = "an object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let r = &mut *self.0;
         r.is_measured = true;
         let d = &mut r.draft;
@@ -261,7 +259,7 @@ struct Context<'r, 'a>(&'r mut Record<'a>);
 impl<'a> Fields<'a> for Context<'_, 'a> {
     const EXPECTED: &'static str = "an object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let r = &mut *self.0;
         r.is_query = true;
         let d = &mut r.draft;
@@ -290,7 +288,7 @@ struct Io<'r, 'a>(&'r mut Record<'a>);
 impl<'a> Fields<'a> for Io<'_, 'a> {
     const EXPECTED: &'static str = "an object";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         let r = &mut *self.0;
         match key {
             "inputs" => value.list("ioMetadata.inputs", OBJECTS_MAX, &mut r.inputs, Table::object),
@@ -324,7 +322,7 @@ impl<'a> Table<'a> {
 impl<'a> Fields<'a> for Table<'a> {
     const EXPECTED: &'static str = "an object with a `table`";
 
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, M>) -> Result<(), M::Error> {
+    fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
         match key {
             "catalogName" | "catalog" => value.put("catalogName", &mut self.catalog, Scalar::text),
             "schema" => value.put("schema", &mut self.schema, Scalar::text),
