@@ -2,11 +2,13 @@
 //!
 //! `cargo bench --bench end_to_end` writes topics of 2 partitions (lz4, null keys) and prints
 //! events divided by CPU seconds (user and system) of the whole process. With `-- formats`,
-//! `-- overhead` or `-- latency` it does one part only:
+//! `-- overhead`, `-- latency`, `-- scaling` or `-- sizing` it does one part only:
 //! - formats: each is read once with a plain consumer that does nothing (the baseline), then with
 //!   the program in both roles, which is then started once more and only restored;
 //! - overhead: what checkpoints, and alerts in transactions, take from JSON;
-//! - latency: from an event to its alert.
+//! - latency: from an event to its alert;
+//! - scaling: 1 and 16 partitions, 1 and 2 members;
+//! - sizing: the coefficients of docs/SIZING.md, and other settings beside what they foretell.
 //!
 //! `EXFILWATCH_BENCH_EVENTS`, `EXFILWATCH_BENCH_PRINCIPALS` and `EXFILWATCH_BENCH_ROUNDS` (of
 //! overhead) change the size.
@@ -22,6 +24,8 @@ mod overhead;
 #[allow(dead_code, reason = "the tests use more of it")]
 mod process;
 mod program;
+mod scaling;
+mod sizing;
 
 use std::{
     env,
@@ -58,6 +62,12 @@ fn main() {
     }
     if wanted("latency") {
         alert_latency(&client);
+    }
+    if wanted("scaling") {
+        scaling::measure(&client, uniform, events);
+    }
+    if wanted("sizing") {
+        sizing::measure(&client, events);
     }
 }
 

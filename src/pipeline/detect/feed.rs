@@ -1,7 +1,9 @@
 //! The way from the poll thread to one worker: a bounded ring of jobs, and what did not fit.
 //!
 //! One producer, one consumer, nothing shared but the ring and two counters. A full ring is
-//! back-pressure: the caller pauses the worker's partitions and keeps polling.
+//! back-pressure: the caller takes nothing more from librdkafka for a moment, and only when that
+//! does not help pauses the worker's partitions and goes on polling. A pause is dear: librdkafka
+//! throws away what it has fetched of a partition, and fetches it again.
 
 use std::{
     collections::VecDeque,
@@ -10,12 +12,16 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::Thread,
+    time::{Duration, Instant},
 };
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 /// Jobs in a ring.
 pub const RING_JOBS: usize = 512;
+/// How long a ring may be full before its partitions are paused. Other workers get nothing new
+/// meanwhile.
+pub const PAUSE_AFTER: Duration = Duration::from_millis(200);
 
 /// A job that knows how much memory it holds.
 pub trait Weigh {
@@ -31,6 +37,7 @@ pub struct Feed<J> {
     bytes: Arc<AtomicU64>,
     bytes_max: u64,
     wake: Option<Thread>,
+    full_since: Option<Instant>,
     paused: bool,
 }
 
@@ -51,6 +58,7 @@ pub fn ring<J: Weigh>(bytes_max: u64) -> (Feed<J>, Inbox<J>) {
         bytes: Arc::clone(&bytes),
         bytes_max,
         wake: None,
+        full_since: None,
         paused: false,
     };
     (feed, Inbox { ring: consumer, bytes })
@@ -61,6 +69,8 @@ pub fn ring<J: Weigh>(bytes_max: u64) -> (Feed<J>, Inbox<J>) {
 pub enum Pressure {
     /// Nothing.
     Steady,
+    /// Take nothing for now.
+    Wait,
     /// Stop fetching them.
     Pause,
     /// Fetch them again.
@@ -93,22 +103,31 @@ impl<J: Weigh> Feed<J> {
     }
 
     /// Moves what waited, and says whether the worker is full or has room again.
-    pub fn pressure(&mut self) -> Pressure {
+    pub fn pressure(&mut self, now: Instant) -> Pressure {
         if !self.stash.is_empty() {
             self.flush();
         }
         let bytes = self.bytes.load(Ordering::Relaxed);
         let jobs = RING_JOBS - self.ring.slots();
-        if !self.paused && (!self.stash.is_empty() || bytes > self.bytes_max || jobs == RING_JOBS) {
-            self.paused = true;
-            return Pressure::Pause;
+        if self.paused {
+            let half = bytes <= self.bytes_max / 2 && jobs <= RING_JOBS / 2;
+            if self.stash.is_empty() && half {
+                self.paused = false;
+                return Pressure::Resume;
+            }
+            return Pressure::Steady;
         }
-        let half = bytes <= self.bytes_max / 2 && jobs <= RING_JOBS / 2;
-        if self.paused && self.stash.is_empty() && half {
-            self.paused = false;
-            return Pressure::Resume;
+        if self.stash.is_empty() && bytes <= self.bytes_max && jobs < RING_JOBS {
+            self.full_since = None;
+            return Pressure::Steady;
         }
-        Pressure::Steady
+        let since = *self.full_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PAUSE_AFTER {
+            return Pressure::Wait;
+        }
+        self.full_since = None;
+        self.paused = true;
+        Pressure::Pause
     }
 
     /// True while the worker's partitions are to be left alone.
@@ -155,32 +174,53 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_pauses_once_and_resumes_at_half_without_losing_order() {
+    fn a_full_ring_waits_then_pauses_once_and_resumes_at_half_without_losing_order() {
         let (mut feed, mut inbox) = ring(u64::MAX);
         for number in 0..=RING_JOBS as u64 {
             feed.push(Job(number));
         }
-        assert_eq!(feed.pressure(), Pressure::Pause);
-        assert_eq!(feed.pressure(), Pressure::Steady);
+        let began = Instant::now();
+        assert_eq!(feed.pressure(began), Pressure::Wait);
+        let later = began + PAUSE_AFTER;
+        assert_eq!(feed.pressure(later), Pressure::Pause);
+        assert_eq!(feed.pressure(later), Pressure::Steady);
         let mut taken = Vec::new();
         while let Some(Job(number)) = inbox.pop() {
             taken.push(number);
             if taken.len() == RING_JOBS / 2 {
-                assert_eq!(feed.pressure(), Pressure::Steady, "more than half is left");
+                assert_eq!(feed.pressure(later), Pressure::Steady, "more than half is left");
             }
         }
         assert_eq!(taken, (0..=RING_JOBS as u64).collect::<Vec<_>>());
-        assert_eq!(feed.pressure(), Pressure::Resume);
+        assert_eq!(feed.pressure(later), Pressure::Resume);
+    }
+
+    #[test]
+    fn a_ring_that_is_full_for_a_moment_now_and_then_is_not_paused() {
+        let (mut feed, mut inbox) = ring(u64::MAX);
+        let mut now = Instant::now();
+        for _ in 0..3 {
+            while feed.pressure(now) == Pressure::Steady {
+                feed.push(Job(1));
+            }
+            now += PAUSE_AFTER / 2;
+            assert_eq!(feed.pressure(now), Pressure::Wait);
+            inbox.pop();
+            now += PAUSE_AFTER;
+            assert_eq!(feed.pressure(now), Pressure::Steady);
+        }
     }
 
     #[test]
     fn bytes_alone_can_fill_a_ring() {
         let (mut feed, mut inbox) = ring(1000);
+        let began = Instant::now();
         feed.push(Job(1000));
-        assert_eq!(feed.pressure(), Pressure::Steady, "at the bound is not over it");
+        assert_eq!(feed.pressure(began), Pressure::Steady, "at the bound is not over it");
         feed.push(Job(1));
-        assert_eq!(feed.pressure(), Pressure::Pause);
+        assert_eq!(feed.pressure(began), Pressure::Wait);
+        assert_eq!(feed.pressure(began + PAUSE_AFTER), Pressure::Pause);
         inbox.pop();
-        assert_eq!(feed.pressure(), Pressure::Resume);
+        assert_eq!(feed.pressure(began + PAUSE_AFTER), Pressure::Resume);
     }
 }

@@ -186,13 +186,16 @@ impl Keyed {
     ) -> Vec<(Batch, EventTime)> {
         let differs = reader.broker_time.is_some_and(|waiting| waiting != broker_time);
         let due = if differs || reader.session.is_full() { self.flush(reader) } else { Vec::new() };
-        let headers = envelope.headers.iter();
+        let headers = || {
+            let own = envelope.headers.iter();
+            own.map(|(name, value)| (name.as_str(), value.as_slice())).collect()
+        };
         let record = Record {
             partition: reader.partition,
             offset,
             key: envelope.key.as_deref(),
             payload: (!envelope.null).then_some(payload),
-            headers: headers.map(|(name, value)| (name.as_str(), value.as_slice())).collect(),
+            headers: &headers,
             timestamp_ms: Some(broker_time.millis()),
         };
         let now_ms = self.clock.ms();

@@ -50,6 +50,8 @@ use crate::{
 
 /// Messages handed over before the other duties of the loop get their turn.
 const STEP_MESSAGES: usize = 256;
+/// How long the loop sleeps where a worker is full.
+const FULL_WAIT: Duration = Duration::from_millis(1);
 /// How long the loop sleeps in a poll.
 const IDLE_POLL: Duration = Duration::from_millis(20);
 /// Between rounds of lag, commits and metrics.
@@ -145,6 +147,8 @@ struct Detect<'c> {
     joined: bool,
     ready: bool,
     outage: Outage,
+    /// Some worker is full: nothing is fetched for a moment.
+    waits: bool,
 }
 
 impl<'c> Detect<'c> {
@@ -186,6 +190,7 @@ impl<'c> Detect<'c> {
             joined: false,
             ready: false,
             outage: Outage::default(),
+            waits: false,
         })
     }
 
@@ -205,6 +210,10 @@ impl<'c> Detect<'c> {
     }
 
     fn fetch(&mut self) -> Result<(), Error> {
+        if self.waits {
+            thread::sleep(FULL_WAIT);
+            return Ok(());
+        }
         let mut timeout = IDLE_POLL;
         for _ in 0..STEP_MESSAGES {
             match self.member.poll(timeout)? {
@@ -235,12 +244,15 @@ impl<'c> Detect<'c> {
         self.hands[hand].feed.push(job);
     }
 
-    /// Pauses the partitions of workers that are full, resumes those of workers with room.
+    /// Waits for workers that are full, pauses their partitions when that takes long, resumes those
+    /// of workers with room.
     fn relieve(&mut self) {
-        let hands = self.hands.len();
+        let (hands, now) = (self.hands.len(), Instant::now());
+        self.waits = false;
         for number in 0..hands {
-            let pressure = self.hands[number].feed.pressure();
-            if pressure == Pressure::Steady {
+            let pressure = self.hands[number].feed.pressure(now);
+            self.waits |= pressure == Pressure::Wait;
+            if matches!(pressure, Pressure::Steady | Pressure::Wait) {
                 continue;
             }
             let mine = self.partitions.keys().filter(|one| hand_of(**one, hands) == number);
@@ -389,7 +401,7 @@ impl<'c> Detect<'c> {
         }
         while self.hands.iter().any(|hand| !hand.thread.is_finished()) {
             for hand in &mut self.hands {
-                hand.feed.pressure();
+                hand.feed.pressure(Instant::now());
             }
             anyhow::ensure!(
                 Instant::now() < deadline,

@@ -275,7 +275,7 @@ impl Detect<'_> {
         let mut waiting = if lost { 0 } else { progress.len() };
         while waiting > 0 && Instant::now() < deadline {
             for hand in &mut self.hands {
-                hand.feed.pressure();
+                hand.feed.pressure(Instant::now());
             }
             waiting = waiting.saturating_sub(closed.try_iter().count());
             thread::sleep(Duration::from_millis(1));

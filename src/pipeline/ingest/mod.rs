@@ -49,6 +49,8 @@ use crate::{
 
 /// A flush waits this long for more rows when the input is momentarily empty.
 const LINGER: Duration = Duration::from_millis(5);
+/// So few rows wait no longer than [`LINGER`].
+const FEW_ROWS: usize = 8;
 /// A flush never waits longer than this.
 const FLUSH_AFTER: Duration = Duration::from_millis(20);
 /// Records fetched, and records taken, before the other duties of the loop get their turn.
@@ -179,15 +181,20 @@ impl<'c> Ingest<'c> {
         let mut timeout = if self.output.is_blocked() {
             LINGER
         } else if self.dirty_since.is_some() {
-            LINGER.saturating_sub(self.dirty_for())
+            self.linger().saturating_sub(self.dirty_for())
         } else if self.lanes.merge.pick(self.clock.ms()).is_some() {
             Duration::ZERO
         } else {
             IDLE_POLL
         };
+        let mut now_ms = None;
         for _ in 0..STEP_RECORDS {
             match self.member.poll(timeout)? {
-                Polled::Record(record) => self.lanes.hold(record, self.clock.ms()),
+                Polled::Record(record) => {
+                    // One look at the clock is enough for records that were there already.
+                    let now_ms = *now_ms.get_or_insert_with(|| self.clock.ms());
+                    self.lanes.hold(record, now_ms);
+                }
                 Polled::OutOfRange => self.mend_at = Some(Instant::now()),
                 Polled::Nothing => break,
             }
@@ -198,13 +205,13 @@ impl<'c> Ingest<'c> {
 
     /// Takes held records in the order of event time and decodes them.
     fn take_records(&mut self) -> Result<(), Failure> {
+        let (now_ms, now) = (self.clock.ms(), clock::now());
         for _ in 0..STEP_RECORDS {
             if self.output.is_blocked() {
                 break;
             }
-            let now_ms = self.clock.ms();
             let Some(lane) = self.lanes.merge.pick(now_ms) else { break };
-            self.take(lane, now_ms);
+            self.take(lane, now_ms, now);
             if self.session.is_full() {
                 self.flush()?;
             }
@@ -212,17 +219,24 @@ impl<'c> Ingest<'c> {
         Ok(())
     }
 
-    fn take(&mut self, lane: LaneId, now_ms: u64) {
+    fn take(&mut self, lane: LaneId, now_ms: u64, now: EventTime) {
         let Some(message) = self.lanes.merge.take(lane) else { return };
         let Some(source) = self.lanes.get_mut(lane) else { return };
         source.next = message.offset() + 1;
         source.timestamp_ms = timestamp_ms(&message);
-        let record = record(&message, source.timestamp_ms);
+        let record = Record {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key(),
+            payload: message.payload(),
+            headers: &|| headers(&message),
+            timestamp_ms: source.timestamp_ms,
+        };
         let state = &mut self.inputs[source.input];
         let timestamp_ms = source.timestamp_ms;
         let taken = self.session.take(lane, state, &record, &mut self.letters, now_ms);
         let skew = self.shared.config.detect.allowed_skew;
-        let time = lane_time(taken.newest, timestamp_ms, clock::now(), skew);
+        let time = lane_time(taken.newest, timestamp_ms, now, skew);
         self.lanes.merge.advance(lane, time);
         self.dirty_since.get_or_insert_with(Instant::now);
         if taken.flood {
@@ -234,7 +248,7 @@ impl<'c> Ingest<'c> {
     fn write(&mut self) -> Result<(), Failure> {
         let empty = self.lanes.merge.pick(self.clock.ms()).is_none();
         let age = self.dirty_for();
-        let due = age >= FLUSH_AFTER || (empty && age >= LINGER);
+        let due = age >= FLUSH_AFTER || (empty && age >= self.linger());
         if self.dirty_since.is_some() && due && !self.output.is_blocked() {
             self.flush()?;
         }
@@ -263,6 +277,12 @@ impl<'c> Ingest<'c> {
     fn note_safe(&mut self, positions: Positions) {
         self.lanes.note_safe(&positions);
         self.safe = positions;
+    }
+
+    /// How long rows wait for more when nothing else is there. A message costs the more the fewer
+    /// rows it has, and many rows are many messages: one for each partition they are of.
+    fn linger(&self) -> Duration {
+        if self.session.router().rows() <= FEW_ROWS { LINGER } else { FLUSH_AFTER }
     }
 
     fn dirty_for(&self) -> Duration {
@@ -458,18 +478,6 @@ fn timestamp_ms(message: &BorrowedMessage<'_>) -> Option<i64> {
     match message.timestamp() {
         Timestamp::NotAvailable => None,
         Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => Some(ms).filter(|ms| *ms >= 0),
-    }
-}
-
-fn record<'a>(message: &'a BorrowedMessage<'_>, timestamp_ms: Option<i64>) -> Record<'a> {
-    let headers = headers(message);
-    Record {
-        partition: message.partition(),
-        offset: message.offset(),
-        key: message.key(),
-        payload: message.payload(),
-        headers,
-        timestamp_ms,
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 /// Rows buffered before they are written into messages, over all partitions of the events topic.
 pub(in crate::pipeline) const ROWS_MAX: usize = 32 * 1024;
 /// Bytes of raw records behind the rows of one flush: what is lost work when it fails.
-pub(in crate::pipeline) const RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(in crate::pipeline) const RAW_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of dead letters buffered before a flush.
 const LETTER_BYTES_MAX: usize = 1024 * 1024;
 
@@ -74,8 +74,8 @@ pub(in crate::pipeline) struct Record<'a> {
     pub(in crate::pipeline) key: Option<&'a [u8]>,
     /// Its value.
     pub(in crate::pipeline) payload: Option<&'a [u8]>,
-    /// Its own headers.
-    pub(in crate::pipeline) headers: Vec<(&'a str, &'a [u8])>,
+    /// Its own headers, which only a dead letter needs.
+    pub(in crate::pipeline) headers: &'a dyn Fn() -> Vec<(&'a str, &'a [u8])>,
     /// Broker timestamp, ms.
     pub(in crate::pipeline) timestamp_ms: Option<i64>,
 }
@@ -92,7 +92,7 @@ pub(in crate::pipeline) struct Taken {
 /// See the module.
 pub(in crate::pipeline) struct Session {
     router: Router,
-    sources: HashMap<LaneId, SourceId>,
+    sources: HashMap<LaneId, SourceId, foldhash::fast::RandomState>,
     /// Messages made before the flush because a single record had very many rows.
     early: Vec<Routed>,
     letters: Vec<(usize, DeadLetter)>,
@@ -111,7 +111,7 @@ impl Session {
                 identity: Identity::new(&shared.config.identity),
                 catalog: Catalog::new(shared.config.catalog.clone()),
             }),
-            sources: HashMap::new(),
+            sources: HashMap::default(),
             early: Vec::new(),
             letters: Vec::new(),
             letter_bytes: 0,
@@ -211,7 +211,7 @@ impl Session {
             offset: Offset(record.offset),
             key: record.key,
             payload,
-            headers: record.headers.clone(),
+            headers: (record.headers)(),
             timestamp_ms: record.timestamp_ms,
             error,
             rows,
