@@ -14,6 +14,7 @@
 //! overhead) change the size.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench reports by panic and print")]
 
+mod deployment;
 mod events;
 #[path = "../../tests/it/kafka/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests use more of it")]

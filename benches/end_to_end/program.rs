@@ -48,7 +48,7 @@ impl Metrics {
 }
 
 /// What it watches for unless told otherwise.
-const RULES: &str = "  - id: bench
+pub(crate) const RULES: &str = "  - id: bench
     measure: rows
     limits:
       - {window: 1m, above: 100000}

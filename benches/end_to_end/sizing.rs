@@ -3,12 +3,10 @@
 //! CPU time an event is a sum: a part for every event, one for every byte of it, and one for every
 //! row of a route. Three settings give the three parts; the others are compared with their sum.
 
-use std::time::{Duration, Instant};
-
 use crate::{
+    deployment::{Counted, Deployment},
     events::Shape,
-    kafka::{self, Client, Compression, Message},
-    program::{self, Program, WAIT_MAX},
+    kafka::Client,
 };
 
 /// A deployment and what flows through it.
@@ -88,46 +86,27 @@ fn padded(record: &str, n: u64, length: usize) -> String {
     record.replacen('{', &format!(r#"{{"statement":"{text}","#), 1)
 }
 
-/// From the start of the members until every event is counted.
+/// Measures and prints one.
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]
 fn run(client: &Client, setting: Setting, events: u64) -> Point {
-    let (topic, prefix) = (kafka::unique("bench-sizing"), kafka::unique("bench"));
-    client.create_topic(&topic, setting.partitions, &[]);
     let shape = Shape { principals: setting.principals, skewed: setting.skewed };
     let text = |n: u64| match setting.padding {
         0 => shape.event(n, events).json(),
         length => padded(&shape.event(n, events).json(), n, length),
     };
     let bytes = text(events / 2).len() as f64;
-    let partitions = u64::try_from(setting.partitions).unwrap();
-    let record = |n: u64| Message::new(text(n)).to(i32::try_from(n % partitions).unwrap());
-    client.produce(&topic, Compression::Lz4, (0..events).map(record));
-    let create = format!("create_topics: {{partitions: {partitions}, replication: 1}}");
-    let lines = program::kafka(client, &prefix, &create);
     let rules = RULES[..=usize::from(setting.two_routes)].concat();
-    let began = Instant::now();
-    let inputs = [(topic.as_str(), "canonical")];
-    let start = || Program::with_rules(client, &prefix, &inputs, &rules, &lines);
-    let mut programs: Vec<Program> = (0..setting.members).map(|_| start()).collect();
-    let sum = |programs: &[Program], name: &str| {
-        programs.iter().map(|program| program.metrics().sum(name)).sum::<f64>()
-    };
-    let rows = (1.0 + f64::from(u8::from(setting.two_routes))) * events as f64;
-    while sum(&programs, "exfilwatch_state_rows") < rows {
-        programs.iter_mut().for_each(Program::expect_alive);
-        assert!(began.elapsed() < WAIT_MAX, "not all events counted in {WAIT_MAX:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let costs = programs.iter().map(|program| program.cost(began));
-    let (cpu_s, rss_mib) =
-        costs.fold((0.0, 0.0), |sum, cost| (sum.0 + cost.cpu_s, sum.1 + cost.rss_mib));
-    let ns = 1e9 * cpu_s / events as f64;
+    let routes = if setting.two_routes { 2.0 } else { 1.0 };
+    let Setting { name, partitions, members, .. } = setting;
+    let deployment = Deployment { partitions, members, rules: &rules };
+    let rows = routes * events as f64;
+    let Counted { cost, forwarded_bytes, checkpoint_bytes } =
+        deployment.count(client, events, rows, text);
+    let ns = 1e9 * cost.cpu_s / events as f64;
     println!(
-        "{:<26}{bytes:>10.0}{ns:>10.0}{:>12.1}{:>12.0}{rss_mib:>10.0}",
-        setting.name,
-        sum(&programs, "exfilwatch_rows_forwarded_bytes_total") / rows,
-        sum(&programs, "exfilwatch_checkpoint_bytes_total"),
+        "{name:<26}{bytes:>10.0}{ns:>10.0}{:>12.1}{checkpoint_bytes:>12.0}{:>10.0}",
+        forwarded_bytes / rows,
+        cost.rss_mib
     );
-    programs.iter_mut().for_each(Program::stop);
-    Point { bytes, rows: rows / events as f64, ns }
+    Point { bytes, rows: routes, ns }
 }
