@@ -25,7 +25,7 @@ const DIGITS_MAX: usize = 19;
 
 /// Why reading stopped is kept aside in the reader: what is returned for every value stays small.
 #[derive(Debug)]
-pub(super) struct Refused;
+pub(super) struct Refused(());
 
 /// Where the keys of one kind of JSON object go.
 pub(super) trait Fields<'a> {
@@ -50,18 +50,19 @@ pub(super) fn read<'a, F: Fields<'a>>(
     target: &mut F,
 ) -> Result<(), DecodeError> {
     // One check of the whole is faster than one of each text.
-    let text = std::str::from_utf8(payload).map_err(|error| syntax(&error.to_string()))?;
+    let text = std::str::from_utf8(payload).map_err(|error| syntax(error.to_string()))?;
     let mut reader = Reader { text, at: 0, marks: Marks::default(), fault: None };
     let outcome = reader.record("record", target, false, 1).and_then(|()| match reader.peek() {
         None => Ok(()),
         Some(_) => Err(reader.unexpected("the end of the record")),
     });
-    outcome
-        .map_err(|Refused| reader.fault.unwrap_or_else(|| unreachable!("whoever refuses says why")))
+    outcome.map_err(|Refused(())| {
+        reader.fault.unwrap_or_else(|| unreachable!("whoever refuses says why"))
+    })
 }
 
-fn syntax(detail: &str) -> DecodeError {
-    DecodeError::Syntax { format: "JSON", detail: detail.to_owned() }
+fn syntax(detail: String) -> DecodeError {
+    DecodeError::Syntax { format: "JSON", detail }
 }
 
 /// The value of one key, not read yet.
@@ -263,7 +264,7 @@ impl<'a> Reader<'a> {
     #[cold]
     fn refuse(&mut self, fault: DecodeError) -> Refused {
         self.fault = Some(fault);
-        Refused
+        Refused(())
     }
 
     #[inline]
@@ -290,7 +291,7 @@ impl<'a> Reader<'a> {
         let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
         let found = found
             .map_or_else(|| "the end".to_owned(), |found| format!("`{}`", found.escape_debug()));
-        self.refuse(syntax(&format!("{found} at byte {}, expected {expected}", self.at)))
+        self.refuse(syntax(format!("{found} at byte {}, expected {expected}", self.at)))
     }
 
     /// Takes `end` if it comes next.
@@ -419,7 +420,7 @@ impl<'a> Reader<'a> {
         let rest = &self.text[self.at..];
         let end = rest.bytes().position(|byte| !goes_on(byte)).unwrap_or(rest.len());
         let number = serde_json::from_str::<serde_json::Number>(&rest[..end])
-            .map_err(|error| syntax(&format!("{error}, in the number at byte {}", self.at)));
+            .map_err(|error| syntax(format!("{error}, in the number at byte {}", self.at)));
         let number = self.keep(number)?;
         self.at += end;
         let whole = number.as_u64().map(Scalar::Unsigned);
@@ -449,10 +450,10 @@ impl<'a> Reader<'a> {
         }
         if bytes.get(at) != Some(&b'"') {
             let cause = if at < bytes.len() { "a control character" } else { "the end" };
-            return Err(self.refuse(syntax(&format!("{cause} at byte {at}, inside of a text"))));
+            return Err(self.refuse(syntax(format!("{cause} at byte {at}, inside of a text"))));
         }
         let text = serde_json::from_str::<String>(&self.text[self.at..=at])
-            .map_err(|error| syntax(&format!("{error}, in the text at byte {}", self.at)));
+            .map_err(|error| syntax(format!("{error}, in the text at byte {}", self.at)));
         let text = self.keep(text)?;
         self.at = at + 1;
         Ok(Cow::Owned(text))
@@ -490,7 +491,7 @@ impl<'a> Reader<'a> {
             }
             Some(Err(error)) => {
                 let detail = format!("{error}, in the value at byte {}", self.at);
-                Err(self.refuse(syntax(&detail)))
+                Err(self.refuse(syntax(detail)))
             }
             None => Err(self.unexpected("a value")),
         }

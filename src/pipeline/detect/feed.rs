@@ -130,6 +130,12 @@ impl<J: Weigh> Feed<J> {
         Pressure::Pause
     }
 
+    /// True while the worker is full and not paused for it yet: nothing more is to be taken.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.full_since.is_some()
+    }
+
     /// True while the worker's partitions are to be left alone.
     #[must_use]
     pub fn is_paused(&self) -> bool {

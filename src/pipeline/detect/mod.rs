@@ -147,8 +147,6 @@ struct Detect<'c> {
     joined: bool,
     ready: bool,
     outage: Outage,
-    /// Some worker is full: nothing is fetched for a moment.
-    waits: bool,
 }
 
 impl<'c> Detect<'c> {
@@ -190,7 +188,6 @@ impl<'c> Detect<'c> {
             joined: false,
             ready: false,
             outage: Outage::default(),
-            waits: false,
         })
     }
 
@@ -210,7 +207,7 @@ impl<'c> Detect<'c> {
     }
 
     fn fetch(&mut self) -> Result<(), Error> {
-        if self.waits {
+        if self.hands.iter().any(|hand| hand.feed.is_waiting()) {
             thread::sleep(FULL_WAIT);
             return Ok(());
         }
@@ -248,10 +245,8 @@ impl<'c> Detect<'c> {
     /// of workers with room.
     fn relieve(&mut self) {
         let (hands, now) = (self.hands.len(), Instant::now());
-        self.waits = false;
         for number in 0..hands {
             let pressure = self.hands[number].feed.pressure(now);
-            self.waits |= pressure == Pressure::Wait;
             if matches!(pressure, Pressure::Steady | Pressure::Wait) {
                 continue;
             }
