@@ -168,8 +168,11 @@ fn dashboards_have_the_types_that_grafana_publishes() {
     let types = tools::read("tests/chart/tools/grafana/dashboard.ts");
     for name in NAMES {
         let text = serde_json::to_string_pretty(&load(name)).unwrap();
-        fs::write(folder.path().join(format!("{name}.ts")), types.replace("= DASHBOARD", &format!("= {text}")))
-            .unwrap();
+        fs::write(
+            folder.path().join(format!("{name}.ts")),
+            types.replace("= DASHBOARD", &format!("= {text}")),
+        )
+        .unwrap();
     }
     let mut command = Command::new("node");
     command.current_dir(folder.path()).arg(modules.join("typescript/bin/tsc"));

@@ -24,13 +24,18 @@ fn helm_finds_nothing_to_lint_in_any_case() {
 fn dockerfile_has_nothing_to_lint() {
     let Some(hadolint) = tools::tool("hadolint") else { return };
     let mut command = Command::new(hadolint);
-    tools::run(command.arg("--failure-threshold").arg("style").arg(tools::top().join("Dockerfile")));
+    tools::run(
+        command.arg("--failure-threshold").arg("style").arg(tools::top().join("Dockerfile")),
+    );
 }
 
 /// Findings that are accepted, each with the reason; any other fails.
 const EXCEPTIONS: [(&str, &str); 4] = [
     ("CKV_K8S_11", "no CPU limit: throttling delays alerts, and requests already share fairly"),
-    ("CKV_K8S_43", "an image is named by tag or digest as the user wants; there is no image of ours"),
+    (
+        "CKV_K8S_43",
+        "an image is named by tag or digest as the user wants; there is no image of ours",
+    ),
     ("CKV_K8S_15", "IfNotPresent: tags are versions, and a registry that is away stops no restart"),
     ("CKV2_K8S_6", "checkov does not match the NetworkPolicy's selector with pods of templates"),
 ];

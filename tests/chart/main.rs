@@ -6,11 +6,25 @@
 #![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[path = "../it/events.rs"]
+#[allow(dead_code, reason = "the tests of the program use more of it")]
+mod events;
+#[path = "../it/http.rs"]
+#[allow(dead_code, reason = "the tests of the program use more of it")]
+mod http;
+#[path = "../it/kafka/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests of the program use more of it")]
+mod kafka;
+#[path = "../it/process.rs"]
+#[allow(dead_code, reason = "the tests of the program use more of it")]
+mod process;
+#[path = "../it/service.rs"]
+#[allow(dead_code, reason = "the tests of the program use more of it")]
+mod service;
+
 mod helm;
 mod openapi;
 mod plane;
-#[path = "../it/process.rs"]
-mod process;
 mod tools;
 mod yaml;
 
@@ -19,6 +33,8 @@ mod cluster;
 mod dashboards;
 mod docs;
 mod linters;
+mod live;
+mod pods;
 mod refusals;
 mod renderings;
 mod schema;

