@@ -112,6 +112,9 @@ impl<'p> Release<'p> {
         let name = helm.file_name().unwrap().display();
         let namespace = format!("{name}-{case}");
         self::namespace(plane, &namespace);
+        // Of the case whose account is made elsewhere.
+        let mut command = plane.kubectl();
+        tools::run(command.args(["-n", &namespace, "create", "serviceaccount", "watcher"]));
         Self { plane, helm, case, namespace }
     }
 

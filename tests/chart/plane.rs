@@ -28,12 +28,21 @@ kind: Node
 metadata:
   name: node-0
   annotations: {kwok.x-k8s.io/node: fake}
-  labels: {kubernetes.io/hostname: node-0, kubernetes.io/os: linux, kubernetes.io/arch: amd64}
+  labels:
+    kubernetes.io/hostname: node-0
+    kubernetes.io/os: linux
+    kubernetes.io/arch: amd64
+    topology.kubernetes.io/zone: zone-0
 spec:
   taints: []
 status:
   allocatable: {cpu: '64', memory: 512Gi, pods: '250'}
   capacity: {cpu: '64', memory: 512Gi, pods: '250'}
+---
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {name: watch-first}
+value: 1000
 ";
 
 /// The processes of a cluster; they end with it.

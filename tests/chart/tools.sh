@@ -126,6 +126,10 @@ debian() { # PROGRAM PACKAGE...
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+[[ $(go version 2>/dev/null) =~ go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24)) || {
+  say "Go 1.24 or later is needed; there is: $(go version 2>&1 || true)"
+  exit 1
+}
 debian promtool prometheus
 debian curl curl
 debian openssl openssl

@@ -99,6 +99,13 @@ Shapes and types are refused by values.schema.json before this. */}}
 {{- if and $c.sasl.existingSecret (not $c.sasl.mechanism) -}}
 {{- fail "credentials.sasl.mechanism is empty: choose SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN" -}}
 {{- end -}}
+{{- $keda := or $v.keda.ingest.enabled $v.keda.detect.enabled -}}
+{{- if and $keda $c.sasl.mechanism $c.sasl.username -}}
+{{- fail "keda takes the user name from a Secret only: leave credentials.sasl.username out, and name its key in credentials.sasl.usernameKey" -}}
+{{- end -}}
+{{- if and $keda $c.oauthbearer.enabled -}}
+{{- fail "keda cannot read the token of credentials.oauthbearer: scale by ingest.autoscaling, or write a ScaledObject of your own in extraObjects" -}}
+{{- end -}}
 {{- if and $c.sasl.mechanism $c.oauthbearer.enabled -}}
 {{- fail "credentials.sasl.mechanism and credentials.oauthbearer are both given: a client has one SASL mechanism" -}}
 {{- end -}}
