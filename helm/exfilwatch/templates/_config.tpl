@@ -104,7 +104,7 @@ ssl.key.password: {{ $folder }}/secrets/client/{{ $c.tls.keyPasswordKey }}
 {{- end -}}
 {{- if not $detect.threads }}{{ $_ := set $detect "threads" $root.Values.capacity.threads }}{{ end -}}
 {{- $_ := set $config "detect" $detect -}}
-{{- if $root.Values.canary.existingSecret -}}
+{{- if and $root.Values.canary.existingSecret (not .withoutCredentials) -}}
 {{- $_ := set $config "canary" (dict "key_file" (printf "%s/secrets/canary/%s" (include "exfilwatch.folder" $root) $root.Values.canary.key)) -}}
 {{- end -}}
 {{- end -}}

@@ -152,7 +152,9 @@ spec:
       volumeMounts:
         {{- include "exfilwatch.mounts" $root | nindent 8 }}
         {{- if .secrets }}
-        {{- include "exfilwatch.secretMounts" $root | indent 8 }}
+        {{- with include "exfilwatch.secretMounts" $root | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- end }}
   volumes:
     - name: config
@@ -160,7 +162,9 @@ spec:
     - name: rules
       configMap: {name: {{ .rules }}}
     {{- if .secrets }}
-    {{- include "exfilwatch.secretVolumes" $root | indent 4 }}
+    {{- with include "exfilwatch.secretVolumes" $root | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
     {{- end }}
 {{- end -}}
 
@@ -252,7 +256,9 @@ spec:
         {{- include "exfilwatch.resources" (list $root .roles .workload.resources) | nindent 8 }}
       volumeMounts:
         {{- include "exfilwatch.mounts" $root | nindent 8 }}
-        {{- include "exfilwatch.secretMounts" $root | indent 8 }}
+        {{- with include "exfilwatch.secretMounts" $root | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- with $v.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -261,7 +267,9 @@ spec:
       configMap: {name: {{ $name }}{{ ternary "-ingest" "" (eq .component "ingest") }}}
     - name: rules
       configMap: {name: {{ include "exfilwatch.rulesConfigMap" $root }}}
-    {{- include "exfilwatch.secretVolumes" $root | indent 4 }}
+    {{- with include "exfilwatch.secretVolumes" $root | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
     {{- with $v.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
