@@ -97,7 +97,8 @@ fn expressions_are_of_the_chosen_members_and_of_metrics_that_exist() {
             }
             for rate in ["rate(", "increase("] {
                 for inside in expression.split(rate).skip(1) {
-                    let range = inside.split(['[', ']']).nth(1).unwrap();
+                    let range = inside.split("}[").nth(1).and_then(|rest| rest.split(']').next());
+                    let range = range.unwrap_or_else(|| panic!("{name}: {title}: {expression}"));
                     let ranges = ["$__rate_interval", "$__range"];
                     assert!(ranges.contains(&range), "{name}: {title}: {range}");
                 }
