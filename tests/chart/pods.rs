@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
@@ -34,14 +35,18 @@ fn store() -> PathBuf {
 }
 
 /// Builds the image, unless something for it is missing.
-fn image() -> Option<()> {
-    for name in ["buildah", "podman", "runc"] {
-        tools::tool(name)?;
-    }
-    let mut command = Command::new(tools::top().join("tests/chart/image.sh"));
-    command.env("EXFILWATCH_CHART_TOOLS", tools::folder());
-    eprintln!("{}", tools::run(command.arg("dev")));
-    Some(())
+fn image() -> bool {
+    // One build for all tests of a run; the other waits.
+    static BUILT: LazyLock<bool> = LazyLock::new(|| {
+        if ["buildah", "podman", "runc", "debootstrap"].iter().any(|it| tools::tool(it).is_none()) {
+            return false;
+        }
+        let mut command = Command::new(tools::top().join("tests/chart/image.sh"));
+        command.env("EXFILWATCH_CHART_TOOLS", tools::folder());
+        eprintln!("{}", tools::run(command.arg("dev")).trim());
+        true
+    });
+    *BUILT
 }
 
 /// `podman` on a store of its own. crun does not start on every machine; runc does.
@@ -135,9 +140,10 @@ impl<'r> Pod<'r> {
 }
 
 /// The case `small` on this Kafka, with topics and a group of its own.
-fn rendered(kafka: &Client, id: &str, topic: &str, port: u16) -> Vec<Value> {
+fn rendered(kafka: &Client, id: &str, topic: &str, mode: &str, port: u16) -> Vec<Value> {
     let [helm, _] = tools::helms().unwrap();
     let sets = [
+        format!("mode=\"{mode}\""),
         format!("config.kafka.bootstrap_servers=\"{}\"", kafka.address()),
         format!("config.kafka.group_id=\"{id}\""),
         format!("config.kafka.transactional_id_prefix=\"{id}\""),
@@ -156,64 +162,113 @@ fn rendered(kafka: &Client, id: &str, topic: &str, port: u16) -> Vec<Value> {
     yaml::documents(&String::from_utf8(output.stdout).unwrap())
 }
 
+/// The pod of a workload or Job.
+fn pod<'o>(objects: &'o [Value], kind: &str, name: &str) -> Pod<'o> {
+    Pod::new(&helm::object(objects, kind, name)["spec"]["template"]["spec"], objects)
+}
+
+/// A pod of exfilwatch that runs.
+struct Member<'r> {
+    pod: Pod<'r>,
+    name: String,
+    process: Guarded,
+}
+
+impl<'r> Member<'r> {
+    /// Starts it, and waits until its probes say what they must.
+    fn ready(pod: Pod<'r>, name: String, port: u16) -> Self {
+        let mut command = pod.command(&name);
+        let log = fs::File::create(pod.folder.path().join("log")).unwrap();
+        command.stdout(Stdio::null()).stderr(log);
+        let started = Instant::now();
+        let process = Guarded::spawn(&mut command).expect("podman starts");
+        let mut member = Self { pod, name, process };
+        while member.pod.probe("readinessProbe", port) != Some(200) {
+            assert!(started.elapsed() < READY_MAX, "not ready: {}", member.log());
+            assert!(member.process.try_wait().is_none(), "it ended: {}", member.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("{}: ready {:?} after podman was started", member.name, started.elapsed());
+        assert_eq!(member.pod.probe("startupProbe", port), Some(200));
+        assert_eq!(member.pod.probe("livenessProbe", port), Some(200));
+        member
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.pod.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// As the kubelet ends it, within the grace period.
+    fn stop(mut self) {
+        let grace = self.pod.spec["terminationGracePeriodSeconds"].as_u64().unwrap();
+        let stopped = Instant::now();
+        tools::run(podman().args(["kill", "--signal", "TERM", &self.name]));
+        let status = self.process.wait(Duration::from_secs(grace));
+        let status = status.expect("it ends within its grace");
+        eprintln!("{}: ended {:?} after SIGTERM", self.name, stopped.elapsed());
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+}
+
+/// Runs a pod that ends by itself, and well; gives what it said.
+fn once(pod: &Pod<'_>, name: &str) -> String {
+    let output: Output = pod.command(name).output().expect("podman starts");
+    let said = tools::said(&output);
+    assert!(output.status.success(), "{name}: {said}");
+    said
+}
+
+/// One read above the limit, and its alert.
+fn a_thief_is_found(kafka: &Client, id: &str, topic: &str) {
+    kafka.produce(topic, Compression::Lz4, [Read::of("thief", now_ms(), 501).canonical()]);
+    let mut alerts = kafka.reader(&format!("{id}.a"));
+    let alert = alerts.until("an alert", READY_MAX, |seen| !seen.is_empty())[0].json();
+    assert_eq!(alert["finding_info"]["analytic"]["uid"], "customer-records");
+}
+
 #[test]
 fn rendered_pods_run_as_rendered_find_a_thief_and_end_in_order() {
-    let Some([_, _]) = tools::helms() else { return };
+    let Some(_) = tools::helms() else { return };
     let Some(kafka) = kafka::shared() else { return };
-    let Some(()) = image() else { return };
+    if !image() {
+        return;
+    }
     let (id, port) = (unique("pods"), free_port());
     let topic = format!("{id}.in");
     kafka.create_topic(&topic, 2, &[]);
-    let objects = rendered(&kafka, &id, &topic, port);
-
+    let objects = rendered(&kafka, &id, &topic, "combined", port);
     // The check before an installation: the topics are not there yet, and it says so.
-    let job = helm::object(&objects, "Job", "exfilwatch-check-before");
-    let said = once(&Pod::new(&job["spec"]["template"]["spec"], &objects), &format!("{id}-before"));
-    assert!(said.status.success(), "{}", tools::said(&said));
-    assert!(tools::said(&said).contains("will be made by a run"), "{}", tools::said(&said));
-
-    let set = helm::object(&objects, "StatefulSet", "exfilwatch");
-    let pod = Pod::new(&set["spec"]["template"]["spec"], &objects);
-    let mut command = pod.command(&format!("{id}-member"));
-    let log = fs::File::create(pod.folder.path().join("log")).unwrap();
-    command.stdout(Stdio::null()).stderr(log);
-    let started = Instant::now();
-    let mut member = Guarded::spawn(&mut command).expect("podman starts");
-    let log = || fs::read_to_string(pod.folder.path().join("log")).unwrap_or_default();
-    while pod.probe("readinessProbe", port) != Some(200) {
-        assert!(started.elapsed() < READY_MAX, "not ready: {}", log());
-        assert!(member.try_wait().is_none(), "it ended: {}", log());
-        thread::sleep(Duration::from_millis(20));
-    }
-    eprintln!("ready {:?} after podman was started", started.elapsed());
-    assert_eq!(pod.probe("startupProbe", port), Some(200));
-    assert_eq!(pod.probe("livenessProbe", port), Some(200));
-
-    kafka.produce(&topic, Compression::Lz4, [Read::of("thief", now_ms(), 501).canonical()]);
-    let alerts =
-        kafka.reader(&format!("{id}.a")).until("an alert", READY_MAX, |seen| !seen.is_empty())[0]
-            .json();
-    assert_eq!(alerts["finding_info"]["analytic"]["uid"], "customer-records");
-
+    let before = pod(&objects, "Job", "exfilwatch-check-before");
+    let said = once(&before, &format!("{id}-before"));
+    assert!(said.contains("will be made by a run"), "{said}");
+    let member = pod(&objects, "StatefulSet", "exfilwatch");
+    let member = Member::ready(member, format!("{id}-member"), port);
+    a_thief_is_found(&kafka, &id, &topic);
     // The check after it, and `helm test`: everything is there.
-    let job = helm::object(&objects, "Job", "exfilwatch-check-after");
-    let said = once(&Pod::new(&job["spec"]["template"]["spec"], &objects), &format!("{id}-after"));
-    assert!(said.status.success(), "{}", tools::said(&said));
-    let test = helm::object(&objects, "Pod", "exfilwatch-test");
-    let said = once(&Pod::new(&test["spec"], &objects), &format!("{id}-test"));
-    assert!(said.status.success(), "{}", tools::said(&said));
-    assert!(tools::said(&said).contains("customer-records"), "{}", tools::said(&said));
-
-    // As the kubelet ends it, within the grace period.
-    let grace = set["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
-    let stopped = Instant::now();
-    tools::run(podman().args(["kill", "--signal", "TERM", &format!("{id}-member")]));
-    let status = member.wait(Duration::from_secs(grace)).expect("it ends within its grace");
-    eprintln!("ended {:?} after SIGTERM", stopped.elapsed());
-    assert!(status.success(), "{status}: {}", log());
+    once(&pod(&objects, "Job", "exfilwatch-check-after"), &format!("{id}-after"));
+    let test = Pod::new(&helm::object(&objects, "Pod", "exfilwatch-test")["spec"], &objects);
+    let said = once(&test, &format!("{id}-test"));
+    assert!(said.contains("customer-records"), "{said}");
+    member.stop();
 }
 
-/// Runs a pod that ends by itself.
-fn once(pod: &Pod<'_>, name: &str) -> Output {
-    pod.command(name).output().expect("podman starts")
+#[test]
+fn roles_apart_find_a_thief_as_well() {
+    let Some(_) = tools::helms() else { return };
+    let Some(kafka) = kafka::shared() else { return };
+    if !image() {
+        return;
+    }
+    let (id, ports) = (unique("apart"), [free_port(), free_port()]);
+    let topic = format!("{id}.in");
+    kafka.create_topic(&topic, 2, &[]);
+    // On the network of one host each needs a port of its own.
+    let [one, two] = ports.map(|port| rendered(&kafka, &id, &topic, "split", port));
+    let detect = pod(&one, "StatefulSet", "exfilwatch");
+    let detect = Member::ready(detect, format!("{id}-detect"), ports[0]);
+    let ingest = pod(&two, "Deployment", "exfilwatch-ingest");
+    let ingest = Member::ready(ingest, format!("{id}-ingest"), ports[1]);
+    a_thief_is_found(&kafka, &id, &topic);
+    ingest.stop();
+    detect.stop();
 }

@@ -33,8 +33,8 @@ pub(crate) fn folder() -> PathBuf {
 /// It is not there and the environment demands it.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let made = folder().join("bin").join(name);
-    let debian = Path::new("/usr/bin").join(name);
-    let found = [made, debian].into_iter().find(|path| path.exists());
+    let debian = ["/usr/bin", "/usr/sbin"].map(|folder| Path::new(folder).join(name));
+    let found = [made].into_iter().chain(debian).find(|path| path.exists());
     if found.is_none() {
         let demanded = env::var_os("CI").is_some_and(|value| !value.is_empty())
             || env::var("EXFILWATCH_REQUIRE_CHART_TOOLS").is_ok_and(|value| value == "1");
