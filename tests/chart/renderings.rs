@@ -149,10 +149,8 @@ fn ceiling_is_below_the_limit_by_the_fixed_part_and_at_most_three_quarters_of_it
         // 64 MiB, three queues of the client of 64, two workers of 32 and 8, 16 partitions of 4.
         let fixed = 64 + 3 * 64 + 2 * 40 + 16 * 4;
         assert!(ceiling + fixed <= limit && ceiling * 4 <= limit * 3, "{ceiling} of {limit}");
-        // Two pods, so each may have to hold all; two rules, 80 bytes each.
-        assert!(
-            ceiling * 1_048_576 >= principals * 2 * 80 - 1_048_576,
-            "{ceiling} for {principals}"
-        );
+        // Two pods, so each may have to hold all; two rules, 80 bytes each; whole MiB.
+        let needed = principals * 2 * 80 / 1_048_576;
+        assert!(ceiling >= needed, "{ceiling} MiB for {principals} principals");
     }
 }
