@@ -78,6 +78,7 @@ const TOP_LEVEL: &[&str] = &[
     "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
+    "Dockerfile",
     "LICENSE",
     "README.md",
     "benches",
@@ -399,7 +400,7 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
 
 /// Paths of this repository between backticks.
 fn paths(line: &str) -> impl Iterator<Item = &str> {
-    const FOLDERS: [&str; 6] = ["src/", "tests/", "docs/", "schemas/", "benches/", ".ci/"];
+    const FOLDERS: [&str; 7] = ["src/", "tests/", "docs/", "schemas/", "benches/", "helm/", ".ci/"];
     let quoted = line.split('`').skip(1).step_by(2);
     quoted
         .filter(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)))

@@ -194,7 +194,7 @@ metrics! {
          alert topic that does not answer; alerts of rules are never dropped.";
 
     // Rules.
-    rules_info: GaugeVec "exfilwatch_rules_info" ["revision"] "1"
+    rules_info: GaugeVec "exfilwatch_rules_revision_info" ["revision"] "1"
         "The revision of the rules in force.";
     rules_in_force: Gauge "exfilwatch_rules_in_force" [] "rules"
         "Rules in force.";

@@ -165,7 +165,7 @@ fn reload_leaves_one_revision_and_only_the_rules_in_force() {
     metrics.rules_in_force(&rule_set("bbbb", &["kept", "new"]), at(200));
     let text = metrics.render();
     assert!(!text.contains("aaaa") && !text.contains("rule=\"old\"} 0\n"), "{text}");
-    assert!(text.contains("exfilwatch_rules_info{revision=\"bbbb\"} 1"));
+    assert!(text.contains("exfilwatch_rules_revision_info{revision=\"bbbb\"} 1"));
     assert!(text.contains("exfilwatch_rules_in_force 2"));
     assert!(text.contains("exfilwatch_rule_matched_total{rule=\"kept\"} 5"));
     assert!(text.contains("exfilwatch_rule_last_matched_timestamp_seconds{rule=\"kept\"} 150"));

@@ -1,0 +1,156 @@
+//! What the cases render to, reviewed as text, and what must hold of it whatever the values are.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{helm, tools, yaml};
+
+#[test]
+fn cases_render_as_reviewed_under_both_helms_and_twice_the_same() {
+    let Some([three, four]) = tools::helms() else { return };
+    let bless = std::env::var_os("EXFILWATCH_BLESS").is_some();
+    let mut faults = Vec::new();
+    for case in helm::cases() {
+        let text = helm::rendered(&three, &case);
+        assert!(text == helm::rendered(&three, &case), "{case} renders twice the same");
+        assert!(text == helm::rendered(&four, &case), "{case} renders the same under Helm 4");
+        let path = format!("tests/chart/golden/{case}.yaml");
+        // Dashboards are reviewed as what they are, not once more in each rendering.
+        let text = without_dashboards(&text);
+        if bless {
+            fs::write(tools::top().join(&path), &text).unwrap();
+        }
+        if tools::read(&path) != text {
+            faults.push(path);
+        }
+    }
+    let how = "run EXFILWATCH_BLESS=1 cargo test --test chart renderings, and read the difference";
+    assert!(faults.is_empty(), "not as reviewed: {faults:?}; {how}");
+}
+
+fn without_dashboards(text: &str) -> String {
+    let mut kept = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if inside && (line.starts_with("    ") || line.is_empty()) {
+            continue;
+        }
+        inside = line.starts_with("  exfilwatch-") && line.ends_with(".json: |");
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
+}
+
+/// Every object of every case.
+fn objects() -> Option<Vec<(String, Vec<Value>)>> {
+    let [helm, _] = tools::helms()?;
+    let render = |case: String| {
+        let objects = yaml::documents(&helm::rendered(&helm, &case));
+        (case, objects)
+    };
+    Some(helm::cases().into_iter().map(render).collect())
+}
+
+/// The pod specification in an object, if it has one.
+fn pod(object: &Value) -> Option<&Value> {
+    let spec = &object["spec"];
+    match object["kind"].as_str()? {
+        "Pod" => Some(spec),
+        "StatefulSet" | "Deployment" | "Job" => Some(&spec["template"]["spec"]),
+        "CronJob" => Some(&spec["jobTemplate"]["spec"]["template"]["spec"]),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_object_has_the_usual_labels_and_the_namespace() {
+    let Some(cases) = objects() else { return };
+    for (case, objects) in cases {
+        for object in objects.iter().filter(|it| it["metadata"]["annotations"]["extra"].is_null()) {
+            let name = format!("{case}: {} {}", object["kind"], object["metadata"]["name"]);
+            for label in ["name", "instance", "component", "version", "part-of", "managed-by"] {
+                let label = format!("app.kubernetes.io/{label}");
+                assert!(object["metadata"]["labels"][&label].is_string(), "{name} has no {label}");
+            }
+            assert!(object["metadata"]["namespace"].is_string(), "{name} has no namespace");
+        }
+    }
+}
+
+#[test]
+fn every_pod_is_restricted_and_gets_no_token_of_the_api() {
+    let Some(cases) = objects() else { return };
+    let mut pods = 0;
+    for (case, objects) in cases {
+        for object in &objects {
+            let Some(pod) = pod(object) else { continue };
+            pods += 1;
+            let name = format!("{case}: {} {}", object["kind"], object["metadata"]["name"]);
+            assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+            assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+            assert_eq!(pod["securityContext"]["runAsUser"], 10001, "{name}");
+            assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+            for container in pod["containers"].as_array().unwrap() {
+                let security = &container["securityContext"];
+                assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
+                assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
+                assert_eq!(security["capabilities"]["drop"][0], "ALL", "{name}");
+                assert!(container["resources"]["limits"]["memory"].is_string(), "{name}");
+                assert!(container.get("command").is_none(), "{name}: the image's entry point");
+                for mount in container["volumeMounts"].as_array().unwrap() {
+                    assert!(mount.get("subPath").is_none(), "{name}: subPath never follows");
+                    assert_eq!(mount["readOnly"], true, "{name}: {mount}");
+                }
+            }
+        }
+    }
+    assert!(pods > 10, "{pods} pods were looked at");
+}
+
+#[test]
+fn nothing_secret_is_in_arguments_environment_or_configuration() {
+    let Some([helm, _]) = tools::helms() else { return };
+    let objects = yaml::documents(&helm::rendered(&helm, "secure"));
+    for object in &objects {
+        assert_ne!(object["kind"], "Secret", "the chart makes no Secret");
+        let Some(pod) = pod(object) else { continue };
+        for container in pod["containers"].as_array().unwrap() {
+            assert!(container.get("envFrom").is_none());
+            for variable in container["env"].as_array().unwrap() {
+                let from = &variable["valueFrom"];
+                assert!(from.get("secretKeyRef").is_none(), "{variable}");
+            }
+        }
+    }
+    let config = helm::object(&objects, "ConfigMap", "exfilwatch");
+    let config = yaml::document(config["data"]["exfilwatch.yaml"].as_str().unwrap());
+    let kafka = &config["kafka"];
+    assert!(kafka["properties"].get("sasl.password").is_none());
+    let file = &kafka["properties_from_files"]["sasl.password"];
+    assert_eq!(file, "/etc/exfilwatch/secrets/sasl/password");
+}
+
+#[test]
+fn ceiling_is_below_the_limit_by_the_fixed_part_and_at_most_three_quarters_of_it() {
+    let Some([helm, _]) = tools::helms() else { return };
+    let mib = |text: &str| text.trim_end_matches("MiB").trim_end_matches("Mi").parse::<u64>();
+    for principals in [1_u64, 100_000, 10_000_000, 100_000_000] {
+        let set = format!("capacity.principals={principals}");
+        let output = helm::template(&helm, &[helm::case("small")], &[&set]);
+        let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());
+        let config = helm::object(&objects, "ConfigMap", "exfilwatch");
+        let config = yaml::document(config["data"]["exfilwatch.yaml"].as_str().unwrap());
+        let ceiling = mib(config["detect"]["memory_limit"].as_str().unwrap()).unwrap();
+        let set = helm::object(&objects, "StatefulSet", "exfilwatch");
+        let container = &set["spec"]["template"]["spec"]["containers"][0];
+        let limit = mib(container["resources"]["limits"]["memory"].as_str().unwrap()).unwrap();
+        // 64 MiB, three queues of the client of 64, two workers of 32 and 8, 16 partitions of 4.
+        let fixed = 64 + 3 * 64 + 2 * 40 + 16 * 4;
+        assert!(ceiling + fixed <= limit && ceiling * 4 <= limit * 3, "{ceiling} of {limit}");
+        // Two pods, so each may have to hold all; two rules, 80 bytes each; whole MiB.
+        let needed = principals * 2 * 80 / 1_048_576;
+        assert!(ceiling >= needed, "{ceiling} MiB for {principals} principals");
+    }
+}
