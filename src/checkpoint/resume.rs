@@ -51,8 +51,9 @@ pub fn resume(
             log.first
         }
         None => {
-            // At the very first start there is nothing to miss.
-            if !unusable.is_empty() || log.was_read {
+            // At the very first start there is nothing to miss. A log that has lost its beginning
+            // was counted by somebody, or by nobody: either way these counts are not whole.
+            if !unusable.is_empty() || log.was_read || log.first > 0 {
                 losses.push(Loss::NoCheckpoint);
             }
             log.first
@@ -87,11 +88,13 @@ mod tests {
 
     #[test]
     fn only_at_the_very_first_start_is_nothing_missed_without_a_checkpoint() {
-        let new = Log { was_read: false, ..LOG };
+        let new = Log { first: 0, was_read: false, ..LOG };
+        assert_eq!(resume(None, &[], new), (0, Vec::new()));
         let damaged = [Unusable::Torn(String::new())];
-        assert_eq!(resume(None, &[], new), (10, Vec::new()));
-        assert_eq!(resume(None, &[], LOG), (10, vec![Loss::NoCheckpoint]));
-        assert_eq!(resume(None, &damaged, new), (10, vec![Loss::NoCheckpoint]));
+        assert_eq!(resume(None, &damaged, new), (0, vec![Loss::NoCheckpoint]));
+        for log in [Log { was_read: true, ..new }, Log { first: 10, ..new }] {
+            assert_eq!(resume(None, &[], log), (log.first, vec![Loss::NoCheckpoint]));
+        }
     }
 
     #[test]
