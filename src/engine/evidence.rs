@@ -121,6 +121,11 @@ impl Near {
         self.places.get(&(meter, key)).map(|&place| &self.entries[place].1)
     }
 
+    /// Every key of which there is evidence.
+    pub(super) fn keys(&self) -> impl Iterator<Item = NearKey> {
+        self.entries.iter().map(|(key, _)| *key)
+    }
+
     /// An episode has opened: its evidence stays until [`Self::forget`].
     pub(super) fn hold(&mut self, meter: usize, key: KeyHash) {
         if let Some(&place) = self.places.get(&(meter, key)) {

@@ -14,6 +14,7 @@
 //!   key's windows further ahead than one slice, and the partition's time not at all.
 //! - W6: the partition's time is the greatest event time applied, up to broker time, or a mark.
 
+mod census;
 mod contexts;
 mod decide;
 mod dedup;
@@ -35,11 +36,12 @@ use crate::{
     alert::{Alert, MessageId},
     event::batch::Batch,
     offsets::Applied,
-    rules::{GroupBy, RuleSet},
+    rules::RuleSet,
     units::{EventTime, Partition},
     window::Budget,
 };
 
+pub use census::SHARES_PERCENT;
 pub use dedup::{Dedup, ENTRIES_MAX as DEDUP_ENTRIES_MAX};
 pub use save::{CHUNK_BYTES, Restoring, SaveOptions, Saved, WALK_PARTS};
 pub use stats::Stats;
@@ -322,30 +324,6 @@ impl Engine {
     #[must_use]
     pub const fn time(&self) -> Option<EventTime> {
         self.time.now()
-    }
-
-    /// Keys with counts; of several meters with this grouping the one that holds the most.
-    #[must_use]
-    pub fn keys(&self, group_by: GroupBy) -> usize {
-        self.most(group_by, MeterState::keys)
-    }
-
-    /// Keys near a limit; of several meters with this grouping the one that holds the most.
-    #[must_use]
-    pub fn promoted(&self, group_by: GroupBy) -> usize {
-        self.most(group_by, MeterState::promoted)
-    }
-
-    fn most(&self, group_by: GroupBy, count: impl Fn(&MeterState) -> usize) -> usize {
-        let meters = self.rules.meters.iter().zip(&self.meters);
-        let grouped = meters.filter(|(meter, _)| meter.group_by == group_by);
-        grouped.map(|(_, state)| count(state)).max().unwrap_or(0)
-    }
-
-    /// Open episodes.
-    #[must_use]
-    pub fn episodes(&self) -> usize {
-        self.episodes.len()
     }
 
     /// Memory of the tables: used and allowed, and what the ceiling cost.

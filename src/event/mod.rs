@@ -136,6 +136,9 @@ pub enum RowsQuality {
 }
 
 impl RowsQuality {
+    /// From the best to the worst.
+    pub const ALL: [Self; 3] = [Self::Exact, Self::UpperBound, Self::Unknown];
+
     /// As the schema writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -149,7 +152,7 @@ impl RowsQuality {
     /// The quality the schema writes so.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Exact, Self::UpperBound, Self::Unknown].into_iter().find(|q| q.as_str() == text)
+        Self::ALL.into_iter().find(|q| q.as_str() == text)
     }
 }
 

@@ -18,7 +18,8 @@ use prometheus::{HistogramOpts, Opts, Registry, core::Collector};
 use super::table::Spec;
 
 pub use prometheus::{
-    Gauge, GaugeVec, Histogram, IntCounter as Counter, IntCounterVec as CounterVec,
+    Counter as Seconds, CounterVec as SecondsVec, Gauge, GaugeVec, Histogram,
+    IntCounter as Counter, IntCounterVec as CounterVec,
 };
 
 /// Upper bounds of the latency histograms: 1 ms to 1 d, closest where an operator acts.
@@ -26,6 +27,10 @@ pub const LATENCY_BUCKETS_S: [f64; 17] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 3600.0,
     21_600.0, 86_400.0,
 ];
+
+/// Upper bounds of histograms of how much is worked on at once.
+pub const SIZE_BUCKETS: [f64; 9] =
+    [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
 
 /// A kind of metric.
 pub(super) trait Family: Sized {
@@ -86,6 +91,35 @@ impl Family for Histogram {
     fn register(spec: &Spec, registry: &Registry) -> Self {
         let opts = HistogramOpts::new(spec.name, spec.help).buckets(LATENCY_BUCKETS_S.to_vec());
         add(Self::with_opts(opts), registry)
+    }
+}
+
+impl Family for SecondsVec {
+    const KIND: &'static str = "counter";
+
+    fn register(spec: &Spec, registry: &Registry) -> Self {
+        add(Self::new(opts(spec), spec.labels), registry)
+    }
+}
+
+/// Histograms of how much is worked on at once.
+#[derive(Debug)]
+pub struct SizesVec(prometheus::HistogramVec);
+
+impl SizesVec {
+    /// The series with these label values.
+    #[must_use]
+    pub fn of(&self, labels: &[&str]) -> Histogram {
+        self.0.with_label_values(labels)
+    }
+}
+
+impl Family for SizesVec {
+    const KIND: &'static str = "histogram";
+
+    fn register(spec: &Spec, registry: &Registry) -> Self {
+        let opts = HistogramOpts::new(spec.name, spec.help).buckets(SIZE_BUCKETS.to_vec());
+        Self(add(prometheus::HistogramVec::new(opts, spec.labels), registry))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     family::{Counter, Gauge, Part},
 };
 use crate::{
-    event::{DecodeError, IgnoreReason},
+    event::{DecodeError, IgnoreReason, RowsQuality},
     rules::{GroupBy, RuleSet},
     units::EventTime,
 };
@@ -51,6 +51,10 @@ pub struct InputCounts {
     pub events: u64,
     /// Events handed to the router.
     pub forwarded: u64,
+    /// Of these, by the quality of their record count, in the order of [`RowsQuality::ALL`].
+    pub quality: [u64; RowsQuality::ALL.len()],
+    /// Records that they delivered.
+    pub delivered: u64,
     /// Events ignored, in the order of [`IgnoreReason::ALL`].
     pub ignored: [u64; IgnoreReason::ALL.len()],
     /// Dead letters, in the order of [`DecodeError::CODES`].
@@ -58,6 +62,13 @@ pub struct InputCounts {
 }
 
 impl InputCounts {
+    /// One event was handed to the router.
+    pub fn forward(&mut self, rows: Option<u64>, quality: RowsQuality) {
+        self.forwarded += 1;
+        self.quality[quality as usize] += 1;
+        self.delivered = self.delivered.saturating_add(rows.unwrap_or(0));
+    }
+
     /// One event was ignored.
     pub fn ignore(&mut self, reason: IgnoreReason) {
         self.ignored[position(&IgnoreReason::ALL, &reason)] += 1;
@@ -79,6 +90,8 @@ pub struct InputMetrics {
     records: Counter,
     bytes: Counter,
     forwarded: Counter,
+    quality: [Counter; RowsQuality::ALL.len()],
+    delivered: Counter,
     ignored: [Counter; IgnoreReason::ALL.len()],
     dead_letters: [Counter; DecodeError::CODES.len()],
     account: Part,
@@ -99,6 +112,10 @@ impl InputMetrics {
         self.records.inc_by(counts.records);
         self.bytes.inc_by(counts.bytes);
         self.forwarded.inc_by(counts.forwarded);
+        self.delivered.inc_by(counts.delivered);
+        for (counter, count) in self.quality.iter().zip(counts.quality) {
+            counter.inc_by(count);
+        }
         for (counter, count) in self.ignored.iter().zip(counts.ignored) {
             counter.inc_by(count);
         }
@@ -242,6 +259,7 @@ pub struct PartitionMetrics {
     /// Rows read that are neither applied nor duplicate nor too late (D5); 0 is healthy.
     pub account: Part,
     lag: LocalHistogram,
+    batches: LocalHistogram,
 }
 
 impl PartitionMetrics {
@@ -252,9 +270,15 @@ impl PartitionMetrics {
         self.lag.observe(lag_ms as f64 / 1000.0);
     }
 
-    /// Publishes the lags of a batch.
-    pub fn flush(&self) {
+    /// Publishes the lags of a batch of `rows`.
+    #[expect(clippy::cast_precision_loss, reason = "rows of one message are few")]
+    pub fn flush(&self, rows: usize) {
         self.lag.flush();
+        // A time mark has none.
+        if rows > 0 {
+            self.batches.observe(rows as f64);
+            self.batches.flush();
+        }
     }
 }
 
@@ -277,6 +301,9 @@ impl Metrics {
             records: self.records_read.with_label_values(&[topic]),
             bytes: self.records_read_bytes.with_label_values(&[topic]),
             forwarded: outcome("forwarded", "none"),
+            quality: RowsQuality::ALL
+                .map(|quality| self.events_quality.with_label_values(&[topic, quality.as_str()])),
+            delivered: self.records_delivered.with_label_values(&[topic]),
             ignored: IgnoreReason::ALL.map(|reason| outcome("ignored", reason.code())),
             dead_letters: DecodeError::CODES.map(|code| outcome("dead_letter", code)),
             account: self.account_difference.part(&[Role::Ingest.as_str()]),
@@ -372,6 +399,7 @@ impl Metrics {
             undelivered: self.alerts_undelivered.part(),
             account: self.account_difference.part(&[Role::Detect.as_str()]),
             lag: self.event_lag.local(),
+            batches: self.batch_records.of(&[Role::Detect.as_str()]).local(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod family;
 pub mod handles;
+mod standing;
 pub mod table;
 
 use std::{fmt::Write as _, ops::Deref};
@@ -24,6 +25,7 @@ pub use family::Part;
 pub use handles::{
     InputCounts, InputMetrics, LagMetrics, MatchMetrics, PartitionMetrics, RouteMetrics, Total,
 };
+pub use standing::StandingMetrics;
 pub use table::{Families, Spec, TABLE};
 
 /// All metrics of one process; every family of [`TABLE`] is a field.
@@ -74,8 +76,8 @@ impl Metrics {
 
     /// `rules` are in force since `now`: their series exist, those of rules gone do not.
     pub fn rules_in_force(&self, rules: &RuleSet, now: EventTime) {
-        self.rules_info.reset();
-        self.rules_info.with_label_values(&[&rules.revision]).set(1.0);
+        self.rules_revision.reset();
+        self.rules_revision.with_label_values(&[&rules.revision]).set(1.0);
         self.families
             .rules_in_force
             .set(f64::from(u32::try_from(rules.rules.len()).unwrap_or(u32::MAX)));

@@ -5,7 +5,8 @@
 //! ids, catalogue globs); a principal, a key or the text of an error is never one.
 
 use super::family::{
-    Counter, CounterVec, Family, Gauge, GaugeVec, Histogram, MaxVec, Min, Sum, SumVec,
+    Counter, CounterVec, Family, Gauge, GaugeVec, Histogram, MaxVec, Min, SecondsVec, SizesVec,
+    Sum, SumVec,
 };
 
 /// How one metric is called and what it says.
@@ -68,6 +69,12 @@ metrics! {
     events_read: CounterVec "exfilwatch_events_read_total" ["topic", "outcome", "reason"] "events"
         "Events read from an input topic by what became of them: forwarded, ignored or \
          dead_letter, with the reason; a record that cannot be decoded counts as one event.";
+    events_quality: CounterVec "exfilwatch_events_quality_total" ["topic", "quality"] "events"
+        "Events forwarded from an input topic by how far their record count can be trusted: \
+         exact, upper_bound or unknown.";
+    records_delivered: CounterVec "exfilwatch_records_delivered_total" ["topic"] "records"
+        "Records that queries delivered by what the events of an input topic say, upper bounds \
+         among them: what rules add up.";
     rows_forwarded: CounterVec "exfilwatch_rows_forwarded_total" ["group_by"] "rows"
         "Canonical rows routed to the internal events topic, by the route they took.";
     forwarded_bytes: CounterVec "exfilwatch_rows_forwarded_bytes_total" ["group_by"] "bytes"
@@ -139,6 +146,10 @@ metrics! {
         "Keys held in the window tables; those of group_by=\"principal.id\" are principals.";
     window_keys_promoted: SumVec "exfilwatch_window_keys_promoted" ["group_by"] "keys"
         "Keys that are near a limit and therefore counted in fine slices.";
+    window_keys_near_limit: SumVec "exfilwatch_window_keys_near_limit" ["rule", "share"] "keys"
+        "Keys that have used at least this share of a limit of the rule, in the window where \
+         they are closest to it: 0.25 to 1, where 1 means crossed. Looked at every five seconds, \
+         over keys of which there is evidence.";
     window_promotions: CounterVec "exfilwatch_window_promotions_total" ["group_by"] "keys"
         "Promotions of a key to fine slices.";
     window_memory: Sum "exfilwatch_window_memory_bytes" [] "bytes"
@@ -179,7 +190,13 @@ metrics! {
     restore_records_left: Gauge "exfilwatch_restore_records_left" [] "records"
         "Records of the state topic still to be read for the restore under way.";
 
+    restore_seconds: Histogram "exfilwatch_restore_seconds" [] "seconds"
+        "How long it took to take a partition on: to claim it, read its checkpoint and rebuild \
+         its engine.";
+
     // Alerts.
+    episodes_open: SumVec "exfilwatch_episodes_open" ["rule", "severity"] "episodes"
+        "Open episodes: keys that are above a limit, or were within its window.";
     alerts_delivered: CounterVec "exfilwatch_alerts_delivered_total"
         ["rule", "severity", "activity"] "alerts"
         "Alerts acknowledged by the alert topic; system alerts have rules such as \
@@ -194,7 +211,7 @@ metrics! {
          alert topic that does not answer; alerts of rules are never dropped.";
 
     // Rules.
-    rules_info: GaugeVec "exfilwatch_rules_revision_info" ["revision"] "1"
+    rules_revision: GaugeVec "exfilwatch_rules_revision_info" ["revision"] "1"
         "The revision of the rules in force.";
     rules_in_force: Gauge "exfilwatch_rules_in_force" [] "rules"
         "Rules in force.";
@@ -214,6 +231,13 @@ metrics! {
     consumer_lag_seconds: MaxVec "exfilwatch_consumer_lag_seconds" ["role", "topic"] "seconds"
         "Age of the record read last from the most delayed partition of this process; 0 at the \
          end.";
+    batch_records: SizesVec "exfilwatch_batch_records" ["role"] "records"
+        "Records that ingest got at once, and rows in a message that detect applied.";
+    busy_seconds: SecondsVec "exfilwatch_busy_seconds_total" ["role", "thread"] "seconds"
+        "Time that a loop did not spend waiting; at one second a second it is the bottleneck.";
+    tls_not_after: GaugeVec "exfilwatch_tls_certificate_not_after_timestamp_seconds"
+        ["file"] "seconds since the epoch"
+        "When the first certificate in a file of the Kafka client's TLS settings expires.";
     partitions_assigned: SumVec "exfilwatch_partitions_assigned" ["role"] "partitions"
         "Partitions assigned to this process.";
     rebalances: CounterVec "exfilwatch_rebalances_total" ["role"] "rebalances"

@@ -1,10 +1,14 @@
 //! The table is well-formed, its handles move what they name, and the page is in step.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use super::*;
 use crate::{
-    event::{DecodeError, IgnoreReason},
+    event::{DecodeError, IgnoreReason, RowsQuality},
     rules::{Filter, GroupBy, Limit, Measure, Meter, Rule, Severity},
     units::WindowSpan,
 };
@@ -74,8 +78,9 @@ fn metrics_page_is_in_step_with_the_table() {
 fn input_counts_land_in_the_series_of_their_reason_and_start_anew() {
     let metrics = Metrics::new();
     let mut input = metrics.input("query-events");
-    let mut counts =
-        InputCounts { records: 3, bytes: 900, events: 3, forwarded: 1, ..Default::default() };
+    let mut counts = InputCounts { records: 4, bytes: 900, events: 4, ..Default::default() };
+    counts.forward(Some(120), RowsQuality::Exact);
+    counts.forward(None, RowsQuality::Unknown);
     counts.ignore(IgnoreReason::OtherKind);
     counts.refuse(&DecodeError::NoIdentity { expected: "a principal" });
     input.add(&mut counts);
@@ -83,9 +88,13 @@ fn input_counts_land_in_the_series_of_their_reason_and_start_anew() {
     input.add(&mut counts);
     let text = metrics.render();
     for line in [
-        r#"exfilwatch_records_read_total{topic="query-events"} 3"#,
+        r#"exfilwatch_records_read_total{topic="query-events"} 4"#,
+        r#"exfilwatch_records_delivered_total{topic="query-events"} 120"#,
+        r#"exfilwatch_events_quality_total{quality="exact",topic="query-events"} 1"#,
+        r#"exfilwatch_events_quality_total{quality="unknown",topic="query-events"} 1"#,
+        r#"exfilwatch_events_quality_total{quality="upper_bound",topic="query-events"} 0"#,
         r#"exfilwatch_records_read_bytes_total{topic="query-events"} 900"#,
-        r#"{outcome="forwarded",reason="none",topic="query-events"} 1"#,
+        r#"{outcome="forwarded",reason="none",topic="query-events"} 2"#,
         r#"{outcome="ignored",reason="other_kind",topic="query-events"} 1"#,
         r#"{outcome="ignored",reason="null_value",topic="query-events"} 0"#,
         r#"{outcome="dead_letter",reason="no_identity",topic="query-events"} 1"#,
@@ -151,9 +160,45 @@ fn event_lag_is_never_negative_and_shows_after_the_flush() {
     partition.evaluated(at(10), at(12));
     partition.evaluated(at(99), at(12));
     assert_eq!(metrics.event_lag.get_sample_count(), 0);
-    partition.flush();
+    partition.flush(2);
     assert_eq!(metrics.event_lag.get_sample_count(), 2);
     assert!((metrics.event_lag.get_sample_sum() - 2.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_time_mark_is_no_batch_and_a_message_with_rows_is_one() {
+    let metrics = Metrics::new();
+    let partition = metrics.partition();
+    partition.flush(0);
+    partition.flush(7);
+    let text = metrics.render();
+    assert!(text.contains("exfilwatch_batch_records_sum{role=\"detect\"} 7"), "{text}");
+    assert!(text.contains("exfilwatch_batch_records_count{role=\"detect\"} 1"), "{text}");
+}
+
+#[test]
+fn rules_stand_at_zero_from_the_start_and_an_engine_that_goes_takes_its_part_along() {
+    let metrics = Metrics::new();
+    let rules = rule_set("aaaa", &["one", "two"]);
+    let (one, two) = (metrics.standing(&rules), metrics.standing(&rules));
+    let line = |episodes, near| {
+        let text = metrics.render();
+        let at = r#"rule="two",severity="high""#;
+        let episodes = format!("exfilwatch_episodes_open{{{at}}} {episodes}\n");
+        let near =
+            format!("exfilwatch_window_keys_near_limit{{rule=\"two\",share=\"0.25\"}} {near}\n");
+        assert!(text.contains(&episodes) && text.contains(&near), "{text}");
+    };
+    line(0, 0);
+    for (standing, count) in [(&one, 3), (&two, 4)] {
+        standing.episodes(&BTreeMap::from([((1, Severity::High), count)]));
+        standing.near(&[[0; 5], [count, 0, 0, 0, 0]]);
+    }
+    line(7, 7);
+    drop(two);
+    line(3, 3);
+    one.episodes(&BTreeMap::new());
+    line(0, 3);
 }
 
 #[test]
@@ -190,6 +235,9 @@ fn everything() -> (Metrics, Vec<Box<dyn std::any::Any>>) {
     held.push(Box::new(metrics.catalog(["crm.*"], at(1))));
     held.push(Box::new(metrics.rules(&rules)));
     held.push(Box::new(metrics.partition()));
+    held.push(Box::new(metrics.standing(&rules)));
+    metrics.busy_seconds.with_label_values(&["detect", "poll"]).inc_by(1.0);
+    metrics.tls_not_after.with_label_values(&["ca.pem"]).set(1.0);
     for role in Role::ALL {
         held.push(Box::new(metrics.lag(role, "query-events")));
         held.push(Box::new(metrics.partitions_assigned.part(&[role.as_str()])));

@@ -7,6 +7,8 @@
 //! rules; `alerts` serves delivery reports. Between them are bounded rings and published
 //! snapshots, nothing else.
 
+mod busy;
+mod certificates;
 pub mod clock;
 pub mod detect;
 pub mod ingest;

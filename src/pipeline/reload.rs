@@ -1,6 +1,7 @@
 //! Watches the rule files and puts changed rules in force (DESIGN 9): workers take them at their
 //! next batch boundary, ingest at a committed boundary. A bad change keeps the rules in force.
-//! Also here, because it is about rules and slow: saying which have matched nothing for a day.
+//! Also here, because it is slow: saying which have matched nothing for a day, and when
+//! certificates expire.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{Shared, clock, system::Condition};
+use super::{Shared, certificates, clock, system::Condition};
 use crate::{
     alert::SystemKind,
     config::{Loaded, Watched},
@@ -20,8 +21,8 @@ use crate::{
 
 /// Between two looks at the files.
 const EVERY: Duration = Duration::from_secs(1);
-/// Between two looks for silent rules.
-const SILENCE_EVERY: Duration = Duration::from_mins(1);
+/// Between two looks for silent rules and at certificates.
+const SLOW_EVERY: Duration = Duration::from_mins(1);
 /// A rule or catalogue entry that has matched nothing for this long is probably wrong.
 const SILENT_AFTER_S: f64 = 24.0 * 3600.0;
 /// Scope of the reload alert.
@@ -34,16 +35,18 @@ const SCOPE: &str = "rules";
 pub(super) fn watch(shared: &Arc<Shared>, mut watched: Watched) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     thread::Builder::new().name("reload".to_owned()).spawn(move || {
-        let mut silence_at = Instant::now();
+        let mut slow_at = Instant::now();
         let mut silent = BTreeMap::new();
+        certificates::look(&shared);
         while !shared.stopping() {
             shared.stop.sleep(EVERY);
             if watched.have_changed() {
                 reload(&shared, &mut watched);
             }
-            if silence_at.elapsed() >= SILENCE_EVERY {
-                silence_at = Instant::now();
+            if slow_at.elapsed() >= SLOW_EVERY {
+                slow_at = Instant::now();
                 warn_of_silence(&shared, &mut silent);
+                certificates::look(&shared);
             }
         }
     })

@@ -1,6 +1,7 @@
 //! Behaviour of the engine, driven as the shell drives it: events through a router into messages.
 
 mod ceiling;
+mod census;
 mod episodes;
 mod identity;
 mod oracle;

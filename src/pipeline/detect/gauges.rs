@@ -1,18 +1,25 @@
 //! What one engine has counted, as metrics. The engine counts in plain numbers; this follows them.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     engine::{Dedup, Engine, Stats},
     event::batch::Batch,
-    metrics::{MatchMetrics, Metrics, PartitionMetrics},
+    metrics::{MatchMetrics, Metrics, PartitionMetrics, StandingMetrics},
     rules::GroupBy,
     units::EventTime,
     window::Budget,
 };
 
+/// Between two looks at the keys near a limit, about a microsecond each.
+const NEAR_EVERY: Duration = Duration::from_secs(5);
+
 /// Metrics of one assignment of one events partition.
 pub(super) struct Gauges {
     partition: PartitionMetrics,
     rules: MatchMetrics,
+    standing: StandingMetrics,
+    near_at: Option<Instant>,
     /// What each meter had matched when `rules` began.
     base: Vec<u64>,
     /// Rows applied, duplicate and too late, and promotions, by route.
@@ -30,6 +37,8 @@ impl Gauges {
         Self {
             partition: metrics.partition(),
             rules: metrics.rules(engine.rules()),
+            standing: metrics.standing(engine.rules()),
+            near_at: None,
             base: engine.stats().matched.clone(),
             by_route: Default::default(),
             seen: engine.stats().clone(),
@@ -42,6 +51,8 @@ impl Gauges {
     /// The engine has taken other rules; meters that stayed have kept their counts.
     pub(super) fn reload(&mut self, metrics: &Metrics, engine: &Engine) {
         self.rules = metrics.rules(engine.rules());
+        self.standing = metrics.standing(engine.rules());
+        self.near_at = None;
         self.base.clone_from(&engine.stats().matched);
     }
 
@@ -60,7 +71,7 @@ impl Gauges {
         for row in 0..batch.len() {
             self.partition.evaluated(batch.event_time(row), now);
         }
-        self.partition.flush();
+        self.partition.flush(batch.len());
         // A rule that matched is no longer silent, whatever the next round finds.
         self.matches(engine, now);
     }
@@ -110,7 +121,16 @@ impl Gauges {
         self.partition.degraded.set_u64(u64::from(budget.degraded()));
         self.partition.undelivered.set_u64(engine.undelivered() as u64);
         self.matches(engine, now);
+        self.publish_standing(engine);
         difference
+    }
+
+    fn publish_standing(&mut self, engine: &Engine) {
+        self.standing.episodes(&engine.episodes_by_rule());
+        if self.near_at.is_none_or(|at| at.elapsed() >= NEAR_EVERY) {
+            self.near_at = Some(Instant::now());
+            self.standing.near(&engine.keys_near_limits());
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "exact for any time a clock can show")]

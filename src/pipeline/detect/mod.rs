@@ -36,7 +36,7 @@ use self::{
     store::{Overtaken, Store},
     worker::{Job, Worker},
 };
-use super::{STUCK_AFTER, Shared, cause, clock, ingest::MARK_AFTER, outage::Outage};
+use super::{STUCK_AFTER, Shared, busy::Busy, cause, clock, ingest::MARK_AFTER, outage::Outage};
 use crate::{
     config::Input,
     kafka::{
@@ -147,6 +147,7 @@ struct Detect<'c> {
     joined: bool,
     ready: bool,
     outage: Outage,
+    busy: Busy,
 }
 
 impl<'c> Detect<'c> {
@@ -188,6 +189,7 @@ impl<'c> Detect<'c> {
             joined: false,
             ready: false,
             outage: Outage::default(),
+            busy: Busy::new(&shared.metrics, Role::Detect, "poll"),
         })
     }
 
@@ -208,12 +210,17 @@ impl<'c> Detect<'c> {
 
     fn fetch(&mut self) -> Result<(), Error> {
         if self.hands.iter().any(|hand| hand.feed.is_waiting()) {
-            thread::sleep(FULL_WAIT);
+            self.busy.idle(|| thread::sleep(FULL_WAIT));
             return Ok(());
         }
         let mut timeout = IDLE_POLL;
         for _ in 0..STEP_MESSAGES {
-            match self.member.poll(timeout)? {
+            let polled = if timeout.is_zero() {
+                self.member.poll(timeout)
+            } else {
+                self.busy.idle(|| self.member.poll(timeout))
+            };
+            match polled? {
                 Polled::Record(message) => self.hand_over(&message),
                 Polled::OutOfRange => self.mend_at = Some(Instant::now()),
                 Polled::Nothing => break,
@@ -468,8 +475,9 @@ fn hand(
     let (mut feed, inbox) = ring(shared.config.detect.queue_bytes);
     let keyed = keyed.map(|(input, id)| Keyed::new(shared, input, id, Arc::clone(seen)));
     let keyed = keyed.transpose()?;
-    let worker = Worker::new(Arc::clone(shared), inbox, keyed, store.clone());
     let name = format!("detect-{number}");
+    let busy = Busy::new(&shared.metrics, Role::Detect, &format!("worker-{number}"));
+    let worker = Worker::new(Arc::clone(shared), inbox, keyed, store.clone(), busy);
     let heart = shared.health.heartbeat(&*name, STUCK_AFTER);
     let thread = thread::Builder::new().name(name).spawn(move || worker.run(&heart))?;
     feed.set_worker(thread.thread().clone());

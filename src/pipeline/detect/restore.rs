@@ -122,6 +122,7 @@ impl Restorer {
     }
 
     fn take(&self, asked: &Asked) -> Result<Taken, Error> {
+        let started = Instant::now();
         let writer = self.claim(asked.name.1)?;
         let (found, ledger) = self.restore(asked)?;
         let outcome = match (&found.restored, found.unusable.is_empty()) {
@@ -131,6 +132,7 @@ impl Restorer {
             (None, false) => "unusable",
         };
         self.shared.metrics.restores.with_label_values(&[outcome]).inc();
+        self.shared.metrics.restore_seconds.observe(started.elapsed().as_secs_f64());
         Ok(Taken { writer, ledger, found })
     }
 

@@ -32,7 +32,9 @@ use crate::{
     http::Heartbeat,
     metrics::Part,
     pipeline::{
-        Shared, clock,
+        Shared,
+        busy::Busy,
+        clock,
         ingest::merge::LaneId,
         publish::{Fate, Owner, RETRY_AFTER},
         system::{Condition, account},
@@ -152,6 +154,7 @@ pub(super) struct Worker {
     outbox_fill: Part,
     stopping: bool,
     alerts: Vec<Arc<Alert>>,
+    busy: Busy,
 }
 
 impl Slot {
@@ -174,6 +177,7 @@ impl Worker {
         inbox: Inbox<Job>,
         keyed: Option<Keyed>,
         store: Store,
+        busy: Busy,
     ) -> Self {
         let now = Instant::now();
         let (back, fates) = channel();
@@ -195,6 +199,7 @@ impl Worker {
             gauges_at: now,
             stopping: false,
             alerts: Vec::new(),
+            busy,
         }
     }
 
@@ -232,7 +237,7 @@ impl Worker {
                 }
             }
             if !worked {
-                thread::park_timeout(IDLE);
+                self.busy.idle(|| thread::park_timeout(IDLE));
             }
         }
     }

@@ -35,7 +35,7 @@ use self::{
     start::Note,
     upkeep::Upkeep,
 };
-use super::{SEED, STUCK_AFTER, Shared, cause, clock};
+use super::{SEED, STUCK_AFTER, Shared, busy::Busy, cause, clock};
 use crate::{
     event::GroupBy,
     http::STARTING,
@@ -43,7 +43,7 @@ use crate::{
         Error,
         group::{Committed, Member, Polled, Rebalance, TopicPartition, headers},
     },
-    metrics::Role,
+    metrics::{Role, family::Histogram},
     units::EventTime,
 };
 
@@ -118,6 +118,9 @@ struct Ingest<'c> {
     /// When positions out of range are looked at.
     mend_at: Option<Instant>,
     clock: clock::Monotonic,
+    busy: Busy,
+    /// Records got at once.
+    batches: Histogram,
 }
 
 impl<'c> Ingest<'c> {
@@ -149,6 +152,8 @@ impl<'c> Ingest<'c> {
             retry_at: now,
             mend_at: None,
             clock: clock::Monotonic::start(),
+            busy: Busy::new(&shared.metrics, Role::Ingest, "poll"),
+            batches: shared.metrics.batch_records.of(&[Role::Ingest.as_str()]),
         })
     }
 
@@ -187,18 +192,27 @@ impl<'c> Ingest<'c> {
         } else {
             IDLE_POLL
         };
-        let mut now_ms = None;
+        let (mut now_ms, mut got) = (None, 0_u32);
         for _ in 0..STEP_RECORDS {
-            match self.member.poll(timeout)? {
+            let polled = if timeout.is_zero() {
+                self.member.poll(timeout)
+            } else {
+                self.busy.idle(|| self.member.poll(timeout))
+            };
+            match polled? {
                 Polled::Record(record) => {
                     // One look at the clock is enough for records that were there already.
                     let now_ms = *now_ms.get_or_insert_with(|| self.clock.ms());
                     self.lanes.hold(record, now_ms);
+                    got += 1;
                 }
                 Polled::OutOfRange => self.mend_at = Some(Instant::now()),
                 Polled::Nothing => break,
             }
             timeout = Duration::ZERO;
+        }
+        if got > 0 {
+            self.batches.observe(f64::from(got));
         }
         Ok(())
     }

@@ -163,7 +163,7 @@ impl Session {
             match outcome {
                 Outcome::Event(event) => {
                     router.push(source, Offset(record.offset), row, event);
-                    counts.forwarded += 1;
+                    counts.forward(event.rows, event.rows_quality);
                     taken.newest = taken.newest.max(Some(event.event_time));
                     if router.rows() >= ROWS_MAX {
                         make_messages(router, early);
