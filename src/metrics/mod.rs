@@ -17,9 +17,12 @@ use prometheus::{
 
 use crate::{
     alert::{Activity, Alert, Subject},
+    event::DecodeError,
     rules::RuleSet,
     units::EventTime,
 };
+
+use family::CounterVec;
 
 pub use family::Part;
 pub use handles::{
@@ -62,7 +65,24 @@ impl Metrics {
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("no name of the table begins with process_");
-        Self { registry, families }
+        let metrics = Self { registry, families };
+        metrics.start_at_zero();
+        metrics
+    }
+
+    /// What has not happened yet has been counted, too: a rate needs a value to start from, and an
+    /// alert on a series that is not there never fires.
+    fn start_at_zero(&self) {
+        let series: [(&CounterVec, &[&str]); 5] = [
+            (&self.delivery_failures, &["events", "alerts", "dead_letter"]),
+            (&self.rule_reloads, &["applied", "unchanged", "refused"]),
+            (&self.checkpoints, &["stored", "failed"]),
+            (&self.restores, &["restored", "older", "nothing_kept", "unusable"]),
+            (&self.dead_letters, &DecodeError::CODES),
+        ];
+        for (family, values) in series {
+            values.iter().for_each(|value| drop(family.with_label_values(&[value])));
+        }
     }
 
     /// What a scrape answers, in the text format.

@@ -63,6 +63,11 @@ fn namespace(plane: &Plane, name: &str) {
 /// question of the schemas alone, hooks and custom resources included.
 fn fields_are_known(plane: &Plane) {
     namespace(plane, helm::NAMESPACE);
+    // A dry run makes none, and the pod of `helm test` must have one.
+    for account in ["exfilwatch", "watcher"] {
+        let mut command = plane.kubectl();
+        tools::run(command.args(["-n", helm::NAMESPACE, "create", "serviceaccount", account]));
+    }
     let [helm, _] = tools::helms().unwrap();
     let kubeconform = tools::tool("kubeconform").unwrap();
     let folder = TempDir::new().unwrap();

@@ -30,20 +30,22 @@ fn dockerfile_has_nothing_to_lint() {
 }
 
 /// Findings that are accepted, each with the reason; any other fails.
-const EXCEPTIONS: [(&str, &str); 4] = [
+const EXCEPTIONS: [(&str, &str); 5] = [
     ("CKV_K8S_11", "no CPU limit: throttling delays alerts, and requests already share fairly"),
     (
         "CKV_K8S_43",
         "an image is named by tag or digest as the user wants; there is no image of ours",
     ),
+    ("CKV_K8S_8", "the pod of `helm test` runs once and ends"),
+    ("CKV_K8S_9", "the same"),
     ("CKV_K8S_15", "IfNotPresent: tags are versions, and a registry that is away stops no restart"),
-    ("CKV2_K8S_6", "checkov does not match the NetworkPolicy's selector with pods of templates"),
 ];
 
 #[test]
 fn checkov_finds_only_what_is_argued() {
     let (Some(checkov), Some([helm, _])) = (tools::tool("checkov"), tools::helms()) else { return };
-    let folder = TempDir::new().unwrap();
+    // checkov passes hidden folders over.
+    let folder = TempDir::with_prefix("exfilwatch-").unwrap();
     for case in helm::cases() {
         let path = folder.path().join(format!("{case}.yaml"));
         fs::write(path, helm::rendered(&helm, &case)).unwrap();

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -124,6 +125,15 @@ fn round(kafka: &Client, topic: &str, round: usize) {
     produce(kafka, topic, messages);
 }
 
+/// A certificate, as a broker with TLS has one. This one has none, so it is only looked at.
+fn certificate(path: &Path) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90"]);
+    command.args(["-subj", "/CN=ca", "-keyout", "/dev/null", "-out"]);
+    tools::run(command.arg(path));
+    path.display().to_string()
+}
+
 #[test]
 fn every_expression_of_dashboards_and_alerts_has_data_on_a_real_prometheus() {
     let (Some(_), Some([helm, _])) = (tools::tool("prometheus"), tools::helms()) else { return };
@@ -133,6 +143,7 @@ fn every_expression_of_dashboards_and_alerts_has_data_on_a_real_prometheus() {
     let setup = Setup::new(&kafka, "watched");
     let topic = setup.input("json", 2);
     let lines = format!("inputs:\n  - topic: {topic}\ndetect: {{checkpoint_interval: 1s}}\n");
+    setup.property("ssl.ca.location", &certificate(&setup.path("ca.pem")));
     let [first, mut second] = [setup.run(&lines), setup.run(&lines)];
     watch.scrape(&[&first, &second]);
     for number in 0..20 {

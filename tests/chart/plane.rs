@@ -148,6 +148,8 @@ current-context: plane
             &[
                 format!("--etcd-servers={}", url(client)),
                 format!("--secure-port={}", self.port),
+                // Else it refuses by itself what admission is to refuse.
+                "--allow-privileged=true".to_owned(),
                 "--bind-address=127.0.0.1".to_owned(),
                 "--advertise-address=127.0.0.1".to_owned(),
                 "--endpoint-reconciler-type=none".to_owned(),

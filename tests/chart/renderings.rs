@@ -14,7 +14,9 @@ fn cases_render_as_reviewed_under_both_helms_and_twice_the_same() {
     for case in helm::cases() {
         let text = helm::rendered(&three, &case);
         assert!(text == helm::rendered(&three, &case), "{case} renders twice the same");
-        assert!(text == helm::rendered(&four, &case), "{case} renders the same under Helm 4");
+        // It leaves other empty lines.
+        let other = yaml::documents(&helm::rendered(&four, &case));
+        assert!(yaml::documents(&text) == other, "{case} renders the same under Helm 4");
         let path = format!("tests/chart/golden/{case}.yaml");
         // Dashboards are reviewed as what they are, not once more in each rendering.
         let text = without_dashboards(&text);

@@ -9,7 +9,7 @@ folder=$(realpath -m "${1:-$here/../../target/chart-tools}")
 bin=$folder/bin
 mkdir -p "$bin" "$folder/stamps"
 
-KUBE=1.34.2 ETCD=3.6.4 KWOK=0.8.0 HELM3=3.19.2 HELM4=4.2.1
+KUBE=1.34.2 ETCD=3.6.4 KWOK=0.8.0 HELM3=3.19.2 HELM4=4.3.1
 KUBECONFORM=0.7.0 HELM_DOCS=1.14.2
 PROMETHEUS_OPERATOR=0.85.0 KEDA=2.18.0
 CHECKOV=3.3.30 HADOLINT=2.15.1 CONFLUENT=2.16.1
