@@ -68,6 +68,10 @@ fn a_usage_error_ends_with_2_and_help_with_0() {
     for line in ["exfilwatch replay --as-of noon", "exfilwatch rules lint", "exfilwatch schema x"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
+    for name in ["", "$(POD_NAME)", "."] {
+        let line = format!("exfilwatch run --instance-id={name}");
+        assert_eq!(parse(&line).unwrap_err().exit_code(), 2, "{line}");
+    }
     for line in ["exfilwatch --help", "exfilwatch run --help", "exfilwatch --version"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
     }
@@ -77,6 +81,7 @@ fn a_usage_error_ends_with_2_and_help_with_0() {
 fn the_options_of_the_contract_are_understood() {
     for line in [
         "exfilwatch run -c x.yaml",
+        "exfilwatch run --config=x.yaml --instance-id=exfilwatch-0",
         "exfilwatch demo --seed 7 --out d --http 127.0.0.1:0 --output json",
         "exfilwatch check -c x.yaml --online --output human",
         "exfilwatch replay -c x.yaml --format trino --alerts a --summary s \

@@ -2,15 +2,16 @@
 //!
 //! Never here: a connection; librdkafka is only asked whether it knows a property.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
-use super::KafkaConfig;
 use super::check::{Check, topic_shape};
 use super::doc::place;
 use super::raw::RawKafka;
-use super::values::{Name, Property, Text, TopicName};
+use super::values::{Name, Property, Text, TopicName, Written as _};
+use super::yaml::At;
+use super::{Config, Fault, Faults, KafkaConfig};
 
 const OFFSETS: &str = "exfilwatch decides itself what is read and committed";
 const GAPLESS: &str = "rows must arrive in order and without gaps, or counts are wrong";
@@ -49,6 +50,52 @@ pub const OWNED_PROPERTIES: [(&str, &str); 27] = [
 /// How the group shares partitions out. librdkafka takes any text and fails at the first join.
 const ASSIGNORS: &str = "partition.assignment.strategy";
 
+/// The property that makes a member a static one.
+const INSTANCE_ID: &str = "group.instance.id";
+
+/// A name for a static member, as Kafka takes it: what it takes for a topic
+/// (`JoinGroupRequest.validateGroupInstanceId`).
+///
+/// # Errors
+/// What is wrong with it and what is allowed.
+pub fn instance_id(text: &str) -> Result<String, String> {
+    let wrong = |_| format!("is no name of a static member; expected {}", TopicName::EXPECTED);
+    TopicName::parse(text).map(|TopicName(name)| name).map_err(wrong)
+}
+
+impl Config {
+    /// Makes this process a static member of both groups; they differ, so one name does for both.
+    ///
+    /// # Errors
+    /// The file names one already: two processes that read it would end each other.
+    pub fn set_instance_id(&mut self, id: String) -> Result<(), Faults> {
+        if self.kafka.properties.contains_key(INSTANCE_ID) {
+            return Err(named_twice(&self.path, &id));
+        }
+        self.kafka.instance_id = Some(id);
+        Ok(())
+    }
+}
+
+fn named_twice(file: &Path, id: &str) -> Faults {
+    let fault = Fault {
+        file: file.to_owned(),
+        at: At::default(),
+        path: format!("kafka.properties.{INSTANCE_ID}"),
+        problem: format!("is also given on the command line: --instance-id {id}"),
+        hint: Some("remove it here: a file is for all processes, the name for one".to_owned()),
+    };
+    Faults { file: file.to_owned(), list: vec![fault] }
+}
+
+impl KafkaConfig {
+    /// Whether the files differ; what the command line says stays out of it.
+    pub(super) fn differs_from(&self, other: &Self) -> bool {
+        let other = Self { instance_id: self.instance_id.clone(), ..other.clone() };
+        *self != other
+    }
+}
+
 pub(super) fn config(raw: RawKafka, check: &mut Check<'_>) -> KafkaConfig {
     let servers = raw.bootstrap_servers.map(|Text(Name(servers))| servers).unwrap_or_default();
     bootstrap_servers(&servers, check);
@@ -68,6 +115,7 @@ pub(super) fn config(raw: RawKafka, check: &mut Check<'_>) -> KafkaConfig {
         bootstrap_servers: servers,
         properties,
         group_id: name(raw.group_id),
+        instance_id: None,
         transactional_id_prefix: name(raw.transactional_id_prefix),
         create_topics: topic_shape(raw.create_topics),
     }

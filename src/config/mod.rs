@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
-pub use kafka::OWNED_PROPERTIES;
+pub use kafka::{OWNED_PROPERTIES, instance_id};
 pub use load::{Loaded, check_text, config_schema, lint_rules, load, rules_schema};
 pub use rules::{RULE_FILES_MAX, RULES_MAX};
 pub use watched::Watched;
@@ -74,7 +74,7 @@ impl Config {
     #[must_use]
     pub fn differs_in(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
-            ("kafka", self.kafka != other.kafka),
+            ("kafka", self.kafka.differs_from(&other.kafka)),
             ("topics", self.topics != other.topics),
             ("roles", self.roles != other.roles),
             ("inputs", self.inputs != other.inputs),
@@ -93,7 +93,7 @@ impl Config {
 }
 
 /// `kafka:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaConfig {
     /// Comma-separated `host:port`.
     pub bootstrap_servers: String,
@@ -101,6 +101,9 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
     /// Prefix of the groups `<group_id>-ingest` and `<group_id>-detect`.
     pub group_id: String,
+    /// Static member of both groups under this name: `run --instance-id`, never from the file, since
+    /// every process of a deployment needs another.
+    pub instance_id: Option<String>,
     /// Prefix of transactional ids.
     pub transactional_id_prefix: String,
     /// Create missing topics so; `None`: do not.

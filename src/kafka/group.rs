@@ -98,9 +98,12 @@ impl Member {
             leaving: AtomicBool::new(false),
         };
         let failed = |cause| Error::Client { client: client.to_owned(), cause };
-        let consumer: BaseConsumer<Listener> = client::consumer(config, client, group)
-            .create_with_context(listener)
-            .map_err(failed)?;
+        let mut settings = client::consumer(config, client, group);
+        if let Some(id) = &config.instance_id {
+            settings.set("group.instance.id", id);
+        }
+        let consumer: BaseConsumer<Listener> =
+            settings.create_with_context(listener).map_err(failed)?;
         consumer.subscribe(topics).map_err(failed)?;
         Ok(Self { consumer: Arc::new(consumer), notes, held: Mutex::default() })
     }

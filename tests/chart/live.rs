@@ -240,12 +240,6 @@ fn a_scrape_is_well_formed_and_its_size_does_not_depend_on_principals() {
     assert!(said.is_empty(), "{said}");
 }
 
-/// Whether the program takes an argument yet.
-pub(crate) fn takes(command: &str, argument: &str) -> bool {
-    let output = exfilwatch().args([command, "--help"]).output().expect("the binary starts");
-    tools::said(&output).contains(argument)
-}
-
 #[test]
 fn what_is_still_to_come_is_not_there_yet() {
     let page = tools::read("docs/METRICS.md");

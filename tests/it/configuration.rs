@@ -90,6 +90,17 @@ rules: [\"rules/*.yaml\"]
 }
 
 #[test]
+fn a_static_member_that_is_named_twice_is_refused() {
+    let setup = offline("named");
+    setup.property("group.instance.id", "from-the-file");
+    let output = setup.command(&["run", "--instance-id=pod-0"], &one_input("raw"));
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    for word in ["kafka.properties.group.instance.id", "--instance-id pod-0"] {
+        assert!(said(&output).contains(word), "{word}: {}", said(&output));
+    }
+}
+
+#[test]
 fn a_keyed_input_is_refused_where_counts_would_be_split() {
     let setup = offline("keyed");
     let keyed = "inputs: [{topic: raw, keyed: true}]";

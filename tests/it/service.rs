@@ -126,10 +126,16 @@ rules: [\"rules/*.yaml\"]
 
     /// Starts one process and returns at once.
     pub(crate) fn start(&self, lines: &str) -> Service {
+        self.start_with(&[], lines)
+    }
+
+    /// The same, with further arguments of `run`.
+    pub(crate) fn start_with(&self, arguments: &[&str], lines: &str) -> Service {
         let port = free_port();
         let config = self.config(port, lines);
         let mut command = exfilwatch();
-        command.args(["run", "-c"]).arg(config).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("run").args(arguments).arg("-c").arg(config);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Service::spawn(&mut command, port)
     }
 
