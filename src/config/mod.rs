@@ -4,6 +4,7 @@
 //! reported is in the files beside this one.
 
 mod check;
+mod credentials;
 mod doc;
 mod fault;
 mod kafka;
@@ -24,6 +25,7 @@ use crate::{
     units::EventTime,
 };
 
+pub use credentials::{SECRET_BYTES_MAX, Secrets};
 pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
 pub use kafka::{OWNED_PROPERTIES, instance_id};
 pub use load::{Loaded, check_text, config_schema, lint_rules, load, rules_schema};
@@ -99,6 +101,8 @@ pub struct KafkaConfig {
     pub bootstrap_servers: String,
     /// librdkafka settings passed through; those we must own were refused.
     pub properties: BTreeMap<String, String>,
+    /// The same whose values stand in files of their own, as read at the load.
+    pub secrets: Secrets,
     /// Prefix of the groups `<group_id>-ingest` and `<group_id>-detect`.
     pub group_id: String,
     /// Static member of both groups under this name: `run --instance-id`, never from the file, since

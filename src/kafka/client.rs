@@ -3,9 +3,12 @@
 //! Never here: settings chosen by the library. Whatever could lose or skip a record is set on
 //! purpose, so that a new version of librdkafka cannot change it behind our back.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rdkafka::{
@@ -33,6 +36,9 @@ const HEARTBEAT_MS: &str = "1000";
 /// How often a client reports lag and fill.
 const STATISTICS_MS: &str = "1000";
 
+/// Shorter values of `kafka.properties_from_files` are not looked for in what librdkafka says.
+const SECRET_BYTES_MIN: usize = 4;
+
 const GAPLESS: &str = "enable.gapless.guarantee";
 
 /// Settings every client shares: the user's own, then the ones that are not theirs to choose.
@@ -46,10 +52,13 @@ pub fn base(config: &KafkaConfig, client: &str) -> ClientConfig {
     for (name, value) in &config.properties {
         settings.set(name, value);
     }
+    for (name, value) in config.secrets.iter() {
+        settings.set(name, value);
+    }
     settings.set("bootstrap.servers", &config.bootstrap_servers);
     settings.set("allow.auto.create.topics", "false");
     // Who asks librdkafka to trace something wants to see it.
-    let traced = config.properties.contains_key("debug");
+    let traced = config.property("debug").is_some();
     settings.set_log_level(if traced { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     settings
 }
@@ -101,7 +110,7 @@ pub fn producer(config: &KafkaConfig, client: &str, gapless: bool) -> ClientConf
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
 pub fn fetch_fill(config: &KafkaConfig, statistics: &Statistics) -> f64 {
-    let given = config.properties.get("queued.max.messages.kbytes").map(String::as_str);
+    let given = config.property("queued.max.messages.kbytes");
     // librdkafka refuses what is no number.
     let kib: u64 = given.unwrap_or(FETCH_QUEUE_KIB).parse().unwrap_or(u64::MAX);
     let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
@@ -128,6 +137,8 @@ fn overlay(under: &mut ClientConfig, over: &ClientConfig) {
 #[derive(Debug, Default)]
 pub struct Notes {
     client: String,
+    /// What librdkafka must not say: it shows settings where `debug` asks for them.
+    hidden: Vec<String>,
     fatal: OnceLock<String>,
     statistics: Mutex<Option<Statistics>>,
     failed_commits: AtomicU64,
@@ -136,8 +147,22 @@ pub struct Notes {
 impl Notes {
     /// For a client of this name.
     #[must_use]
-    pub fn new(client: &str) -> Arc<Self> {
-        Arc::new(Self { client: client.to_owned(), ..Self::default() })
+    pub fn new(config: &KafkaConfig, client: &str) -> Arc<Self> {
+        // A shorter text is in many words and no secret.
+        let secrets = config.secrets.iter().filter(|(_, value)| value.len() >= SECRET_BYTES_MIN);
+        let hidden = secrets.map(|(_, value)| value.to_owned()).collect();
+        Arc::new(Self { client: client.to_owned(), hidden, ..Self::default() })
+    }
+
+    /// What librdkafka says, without the secrets of `kafka.properties_from_files`.
+    fn fit_to_show<'t>(&self, said: &'t str) -> Cow<'t, str> {
+        let mut said = Cow::Borrowed(said);
+        for secret in &self.hidden {
+            if said.contains(secret) {
+                said = Cow::Owned(said.replace(secret, "***"));
+            }
+        }
+        said
     }
 
     /// Why the client is beyond use, if it is.
@@ -182,6 +207,7 @@ impl ClientContext for Context {
         let client = self.0.client.as_str();
         // That gapless is experimental (the tests of D1 hold what it promises), and that a setting
         // of `kafka.properties` is for the other kind of client.
+        let message = self.0.fit_to_show(message);
         let known = message.contains(GAPLESS) || message.contains("will be ignored by this");
         if facility == "CONFWARN" && known {
             return debug!(client, facility, "{message}");
@@ -203,12 +229,13 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.0.client.as_str();
+        let reason = self.0.fit_to_show(reason);
         let fatal = matches!(
             error.rdkafka_error_code(),
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced)
         );
         if fatal {
-            self.0.set_fatal(reason.to_owned());
+            self.0.set_fatal(reason.into_owned());
         } else {
             // Each has had its log line already.
             debug!(client, "{error}: {reason}");

@@ -91,7 +91,7 @@ impl Member {
         group: &str,
         topics: &[&str],
     ) -> Result<Self, Error> {
-        let notes = Notes::new(client);
+        let notes = Notes::new(config, client);
         let listener = Listener {
             context: Context(Arc::clone(&notes)),
             wanted: Mutex::default(),

@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
         gapless: bool,
         reports: impl Fn(Report<T>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let notes = Notes::new(client);
+        let notes = Notes::new(config, client);
         let context = Reporter { context: Context(Arc::clone(&notes)), reports: Box::new(reports) };
         let inner = client::producer(config, client, gapless)
             .create_with_context(context)

@@ -73,7 +73,8 @@ impl StateWriter {
         settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
         // A transaction bounds the life of a message; a time-out of 0 is refused with one.
         settings.set("message.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
-        let context = Offsets { context: Context(Notes::new("state")), found: Arc::default() };
+        let context =
+            Offsets { context: Context(Notes::new(config, "state")), found: Arc::default() };
         let producer: BaseProducer<Offsets> = settings
             .create_with_context(context)
             .map_err(|cause| Error::Client { client: "state".to_owned(), cause })?;
@@ -290,7 +291,7 @@ impl StateReader {
         settings.set("queued.max.messages.kbytes", FETCH_QUEUE_KIB);
         settings.set("statistics.interval.ms", "0");
         let consumer: BaseConsumer<Context> = settings
-            .create_with_context(Context(Notes::new("state")))
+            .create_with_context(Context(Notes::new(config, "state")))
             .map_err(|cause| Error::Client { client: "state".to_owned(), cause })?;
         let bounds = consumer
             .fetch_watermarks(topic, partition, CALL_TIMEOUT)

@@ -17,7 +17,7 @@ use crate::{
     events::{Read, now_ms},
     kafka::{self, Client, Compression, Message, free_port},
     process::Guarded,
-    service::{Service, Setup, exfilwatch},
+    service::{Service, Setup},
     tools,
 };
 
