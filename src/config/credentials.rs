@@ -1,7 +1,8 @@
-//! `kafka.properties_from_files`: secrets that stand in files of their own, so that the
-//! configuration can be shown to anybody.
+//! `kafka.properties_from_files` and `kafka.oauth_token_file`: secrets that stand in files of their
+//! own, so that the configuration can be shown to anybody.
 //!
-//! What a file holds is read once, at the load, and never shown: not in faults, not by `Debug`.
+//! The value of a property is read once, at the load, and never shown: not in faults, not by
+//! `Debug`. A token is read later and again and again, by `kafka::token`.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::KafkaConfig;
 use super::check::Check;
 use super::doc::place;
 use super::kafka::property;
@@ -107,6 +109,42 @@ pub(super) fn from_files(
         }
     }
     Secrets(secrets)
+}
+
+/// A token of a file can be sent by this mechanism only.
+pub const OAUTHBEARER: &str = "OAUTHBEARER";
+
+/// The file of the token, and whether the other settings let it be sent. It need not be there yet:
+/// something else may write it.
+pub(super) fn token_file(
+    raw: Option<Text<Location>>,
+    config: &KafkaConfig,
+    check: &mut Check<'_>,
+) -> Option<PathBuf> {
+    let Text(Location(path)) = raw?;
+    let place = place!["kafka", "oauth_token_file"];
+    let is = |name: &str| config.property(name).map(str::to_ascii_lowercase);
+    for name in ["sasl.mechanism", "sasl.mechanisms"] {
+        if is(name).is_some_and(|it| it != OAUTHBEARER.to_ascii_lowercase()) {
+            let problem = format!("`{name}` is another mechanism; expected {OAUTHBEARER}");
+            check.fault(&place, problem, "leave it out: it follows from the token");
+        }
+    }
+    let protocol = is("security.protocol").unwrap_or_else(|| "plaintext".to_owned());
+    if !protocol.starts_with("sasl_") {
+        let problem = "`security.protocol` does without SASL, so no token would be sent; expected \
+                       sasl_ssl or sasl_plaintext";
+        check.fault(&place, problem.to_owned(), "set it in kafka.properties");
+    }
+    for (name, own) in
+        [("sasl.oauthbearer.method", "oidc"), ("enable.sasl.oauthbearer.unsecure.jwt", "true")]
+    {
+        if is(name).is_some_and(|it| it == own) {
+            let problem = format!("`{name}` makes tokens of its own; expected one source of them");
+            check.fault(&place, problem, "choose one of the two");
+        }
+    }
+    Some(beside(&check.doc.file, &path))
 }
 
 /// A path as it is meant in a file.

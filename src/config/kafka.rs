@@ -123,15 +123,18 @@ pub(super) fn config(raw: RawKafka, check: &mut Check<'_>) -> KafkaConfig {
     }
     let files = raw.properties_from_files.unwrap_or_default();
     let secrets = credentials::from_files(files, &properties, check);
-    KafkaConfig {
+    let config = KafkaConfig {
         bootstrap_servers: servers,
         properties,
         secrets,
+        oauth_token_file: None,
         group_id: name(raw.group_id),
         instance_id: None,
         transactional_id_prefix: name(raw.transactional_id_prefix),
         create_topics: topic_shape(raw.create_topics),
-    }
+    };
+    let oauth_token_file = credentials::token_file(raw.oauth_token_file, &config, check);
+    KafkaConfig { oauth_token_file, ..config }
 }
 
 fn bootstrap_servers(servers: &str, check: &mut Check<'_>) {

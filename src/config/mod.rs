@@ -25,7 +25,7 @@ use crate::{
     units::EventTime,
 };
 
-pub use credentials::{SECRET_BYTES_MAX, Secrets};
+pub use credentials::{OAUTHBEARER, SECRET_BYTES_MAX, Secrets};
 pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
 pub use kafka::{OWNED_PROPERTIES, instance_id};
 pub use load::{Loaded, check_text, config_schema, lint_rules, load, rules_schema};
@@ -103,6 +103,8 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
     /// The same whose values stand in files of their own, as read at the load.
     pub secrets: Secrets,
+    /// Where the token of SASL OAUTHBEARER is, for every client to read when it needs one.
+    pub oauth_token_file: Option<PathBuf>,
     /// Prefix of the groups `<group_id>-ingest` and `<group_id>-detect`.
     pub group_id: String,
     /// Static member of both groups under this name: `run --instance-id`, never from the file, since

@@ -5,21 +5,25 @@
 
 use std::{
     borrow::Cow,
+    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
-    consumer::ConsumerContext,
+    consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tracing::{debug, info, warn};
 
-use crate::config::KafkaConfig;
+use super::{Error, token};
+use crate::config::{KafkaConfig, OAUTHBEARER};
 
 /// Longest message our producers hand to librdkafka, before compression. What ingest flushes at
 /// (`pipeline::ingest`) keeps its messages below.
@@ -49,6 +53,9 @@ pub fn base(config: &KafkaConfig, client: &str) -> ClientConfig {
     settings.set("client.id", format!("{}-{client}", config.group_id));
     // A broker that comes back is found again within two seconds, not ten.
     settings.set("reconnect.backoff.max.ms", "2000");
+    if config.oauth_token_file.is_some() {
+        settings.set("sasl.mechanism", OAUTHBEARER);
+    }
     for (name, value) in &config.properties {
         settings.set(name, value);
     }
@@ -84,6 +91,28 @@ pub fn consumer(config: &KafkaConfig, client: &str, group: &str) -> ClientConfig
     settings.set("enable.partition.eof", "false");
     settings.set("statistics.interval.ms", STATISTICS_MS);
     settings
+}
+
+/// A consumer that is asked and assigned by hand and joins nothing.
+///
+/// # Errors
+/// A setting is wrong.
+pub fn reader(
+    config: &KafkaConfig,
+    client: &str,
+    settings: &ClientConfig,
+) -> Result<BaseConsumer<Context>, Error> {
+    let consumer: BaseConsumer<Context> = settings
+        .create_with_context(Context(Notes::new(config, client)))
+        .map_err(|cause| Error::Client { client: client.to_owned(), cause })?;
+    serve_token(&consumer);
+    Ok(consumer)
+}
+
+/// librdkafka asks for a token by an event that waits for a poll, before all others, and no question
+/// is answered without one. Nothing is assigned yet, so that the poll brings nothing else.
+pub fn serve_token<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    let _ = consumer.poll(Duration::ZERO);
 }
 
 /// A producer that neither loses, repeats nor reorders what it delivers, and never gives up on
@@ -139,6 +168,8 @@ pub struct Notes {
     client: String,
     /// What librdkafka must not say: it shows settings where `debug` asks for them.
     hidden: Vec<String>,
+    /// `kafka.oauth_token_file`.
+    token_file: Option<PathBuf>,
     fatal: OnceLock<String>,
     statistics: Mutex<Option<Statistics>>,
     failed_commits: AtomicU64,
@@ -151,7 +182,8 @@ impl Notes {
         // A shorter text is in many words and no secret.
         let secrets = config.secrets.iter().filter(|(_, value)| value.len() >= SECRET_BYTES_MIN);
         let hidden = secrets.map(|(_, value)| value.to_owned()).collect();
-        Arc::new(Self { client: client.to_owned(), hidden, ..Self::default() })
+        let (client, token_file) = (client.to_owned(), config.oauth_token_file.clone());
+        Arc::new(Self { client, hidden, token_file, ..Self::default() })
     }
 
     /// What librdkafka says, without the secrets of `kafka.properties_from_files`.
@@ -167,9 +199,9 @@ impl Notes {
 
     /// Why the client is beyond use, if it is.
     #[must_use]
-    pub fn fatal(&self) -> Option<super::Error> {
+    pub fn fatal(&self) -> Option<Error> {
         let reason = self.fatal.get()?.clone();
-        Some(super::Error::Fatal { client: self.client.clone(), reason })
+        Some(Error::Fatal { client: self.client.clone(), reason })
     }
 
     /// Notes that the client is beyond use; the first reason stays.
@@ -202,7 +234,17 @@ pub struct Context(pub Arc<Notes>);
 
 impl ConsumerContext for Context {}
 
+/// What [`ClientContext::generate_oauth_token`] gives.
+pub type Token = Result<OAuthToken, Box<dyn std::error::Error>>;
+
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Token {
+        let file = self.0.token_file.as_ref().ok_or("kafka.oauth_token_file is not set")?;
+        Ok(token::read(file)?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = self.0.client.as_str();
         // That gapless is experimental (the tests of D1 hold what it promises), and that a setting

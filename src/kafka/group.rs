@@ -27,7 +27,7 @@ use tracing::warn;
 
 use super::{
     Error,
-    client::{self, Context, Notes},
+    client::{self, Context, Notes, Token},
     topic_id,
 };
 use crate::config::KafkaConfig;
@@ -104,6 +104,7 @@ impl Member {
         }
         let consumer: BaseConsumer<Listener> =
             settings.create_with_context(listener).map_err(failed)?;
+        client::serve_token(&consumer);
         consumer.subscribe(topics).map_err(failed)?;
         Ok(Self { consumer: Arc::new(consumer), notes, held: Mutex::default() })
     }
@@ -446,6 +447,12 @@ struct Listener {
 }
 
 impl ClientContext for Listener {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, settings: Option<&str>) -> Token {
+        self.context.generate_oauth_token(settings)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.context.log(level, facility, message);
     }

@@ -3,6 +3,7 @@
 //! Never here: what a record means, when an offset is safe. Callbacks of librdkafka only take
 //! notes; the thread that polls decides.
 
+mod admin_token;
 pub mod client;
 pub mod embedded;
 pub mod group;
@@ -10,6 +11,7 @@ pub mod newest;
 pub mod online;
 pub mod producer;
 pub mod state;
+pub mod token;
 pub mod topic_id;
 pub mod topics;
 

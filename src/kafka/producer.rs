@@ -18,7 +18,7 @@ use rdkafka::{
 
 use super::{
     Error,
-    client::{self, Context, Notes},
+    client::{self, Context, Notes, Token},
 };
 use crate::config::KafkaConfig;
 
@@ -159,6 +159,12 @@ struct Reporter<T> {
 }
 
 impl<T: Send + Sync + 'static> ClientContext for Reporter<T> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, settings: Option<&str>) -> Token {
+        self.context.generate_oauth_token(settings)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.context.log(level, facility, message);
     }

@@ -19,8 +19,9 @@ use rdkafka::{
 use tracing::{info, warn};
 
 use super::{
-    Error,
-    client::{self, MESSAGE_BYTES_MAX},
+    Error, admin_token,
+    client::{self, Context, MESSAGE_BYTES_MAX},
+    token,
 };
 use crate::config::{Config, TopicShape};
 
@@ -137,7 +138,7 @@ impl Wanted {
 /// Asks a broker about topics and makes them.
 pub struct Topics<'a> {
     config: &'a Config,
-    questions: BaseConsumer,
+    questions: BaseConsumer<Context>,
     admin: AdminClient<DefaultClientContext>,
 }
 
@@ -151,9 +152,28 @@ impl<'a> Topics<'a> {
         let failed = |cause| Error::Client { client: "topics".to_owned(), cause };
         Ok(Self {
             config,
-            questions: settings.create().map_err(failed)?,
+            questions: client::reader(&config.kafka, "topics", &settings)?,
             admin: settings.create().map_err(failed)?,
         })
+    }
+
+    /// The client that is asked.
+    fn questions(&self) -> &BaseConsumer<Context> {
+        // Nobody polls it otherwise, and a token may have ended.
+        client::serve_token(&self.questions);
+        &self.questions
+    }
+
+    /// The client that makes and describes topics.
+    fn admin(&self) -> &AdminClient<DefaultClientContext> {
+        // A token that cannot be had has been logged, and the call says that nobody answered.
+        let token = self.config.kafka.oauth_token_file.as_ref().map(|file| token::read(file));
+        if let Some(Ok(token)) = token
+            && let Err(why) = admin_token::hand_over(self.admin.inner(), &token)
+        {
+            warn!("librdkafka does not take the token of kafka.oauth_token_file: {why}");
+        }
+        &self.admin
     }
 
     /// Looks every topic up, makes what is missing where that is allowed, and checks the rest.
@@ -220,7 +240,7 @@ impl<'a> Topics<'a> {
             ));
         }
         // Rows are known by it (D1), so a guess would count them twice.
-        let id = self.questions.client().fetch_cluster_id(CALL_TIMEOUT);
+        let id = self.questions().client().fetch_cluster_id(CALL_TIMEOUT);
         let id = id.ok_or_else(|| Error::Unreachable {
             servers: self.config.kafka.bootstrap_servers.clone(),
             cause: KafkaError::ClientCreation("the cluster did not tell its id".to_owned()),
@@ -258,7 +278,7 @@ impl<'a> Topics<'a> {
     /// The broker does not answer, or does not allow the question.
     pub fn partitions(&self, topic: &str) -> Result<Option<u32>, Error> {
         let metadata =
-            self.questions.fetch_metadata(Some(topic), CALL_TIMEOUT).map_err(|cause| {
+            self.questions().fetch_metadata(Some(topic), CALL_TIMEOUT).map_err(|cause| {
                 Error::Unreachable { servers: self.config.kafka.bootstrap_servers.clone(), cause }
             })?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -285,7 +305,7 @@ impl<'a> Topics<'a> {
         let options = AdminOptions::new()
             .request_timeout(Some(CALL_TIMEOUT))
             .operation_timeout(Some(CALL_TIMEOUT));
-        let results = wait(self.admin.create_topics(&topics, &options))
+        let results = wait(self.admin().create_topics(&topics, &options))
             .map_err(Error::call("cannot create topics"))?;
         let mut faults = Vec::new();
         for (result, topic) in results.into_iter().zip(missing) {
@@ -387,7 +407,7 @@ impl<'a> Topics<'a> {
         let doing = || Error::call("cannot read the settings of topics");
         let wanted: Vec<ResourceSpecifier<'_>> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let results = wait(self.admin.describe_configs(&wanted, &options)).map_err(doing())?;
+        let results = wait(self.admin().describe_configs(&wanted, &options)).map_err(doing())?;
         let mut all = BTreeMap::new();
         for result in results {
             let resource = result.map_err(|code| doing()(KafkaError::AdminOp(code)))?;

@@ -24,3 +24,4 @@ mod harness;
 mod lifecycle;
 mod observability;
 mod reload;
+mod tokens;

@@ -156,3 +156,43 @@ fn checks_of_properties_see_those_from_files() {
     let faults = config.set_instance_id("pod-0".to_owned()).unwrap_err().to_string();
     assert!(faults.contains("kafka.properties_from_files.group.instance.id"), "{faults}");
 }
+
+#[test]
+fn a_token_needs_a_protocol_with_sasl_and_no_other_mechanism() {
+    let with = |properties: &str| {
+        faults_of(&[], &format!("oauth_token_file: token, properties: {{{properties}}}"))
+    };
+    for good in [
+        "security.protocol: sasl_ssl",
+        "security.protocol: SASL_PLAINTEXT",
+        "security.protocol: sasl_ssl, sasl.mechanism: OAUTHBEARER",
+        "security.protocol: sasl_ssl, sasl.mechanisms: OAUTHBEARER, sasl.oauthbearer.method: default",
+    ] {
+        assert_eq!(with(good), Vec::<String>::new(), "{good}; the file need not be there yet");
+    }
+    for (bad, problem) in [
+        ("client.id: x", "no token would be sent; expected sasl_ssl or sasl_plaintext"),
+        ("security.protocol: ssl", "no token would be sent"),
+        ("security.protocol: sasl_ssl, sasl.mechanism: PLAIN", "`sasl.mechanism` is another"),
+        ("security.protocol: sasl_ssl, sasl.mechanisms: PLAIN", "`sasl.mechanisms` is another"),
+        (
+            "security.protocol: sasl_ssl, enable.sasl.oauthbearer.unsecure.jwt: true",
+            "makes tokens of its own",
+        ),
+    ] {
+        let faults = with(bad);
+        assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
+        assert!(faults[0].contains("kafka.oauth_token_file"), "{faults:?}");
+        assert!(faults[0].contains(problem), "{problem} is not in {faults:?}");
+    }
+}
+
+#[test]
+fn the_path_of_a_token_is_from_the_folder_of_the_configuration() {
+    let line = "kafka: {bootstrap_servers: 'a:1', oauth_token_file: secrets/token, \
+                properties: {security.protocol: sasl_ssl}}";
+    let text = minimal_with(line);
+    let loaded = check_text(Path::new("/etc/exfilwatch/exfilwatch.yaml"), &text).unwrap();
+    let file = loaded.config.kafka.oauth_token_file.unwrap();
+    assert_eq!(file, Path::new("/etc/exfilwatch/secrets/token"));
+}
