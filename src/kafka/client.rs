@@ -171,6 +171,8 @@ pub struct Notes {
     /// `kafka.oauth_token_file`.
     token_file: Option<PathBuf>,
     fatal: OnceLock<String>,
+    /// What went wrong last.
+    said: Mutex<Option<String>>,
     statistics: Mutex<Option<Statistics>>,
     failed_commits: AtomicU64,
 }
@@ -208,6 +210,12 @@ impl Notes {
     pub fn set_fatal(&self, reason: String) {
         // A later reason is a consequence of the first.
         let _ = self.fatal.set(reason);
+    }
+
+    /// What went wrong last, in words of librdkafka's.
+    #[must_use]
+    pub fn last_said(&self) -> Option<String> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A commit that nobody waited for was refused.
@@ -272,6 +280,8 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.0.client.as_str();
         let reason = self.0.fit_to_show(reason);
+        let said = Some(reason.clone().into_owned());
+        *self.0.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
         let fatal = matches!(
             error.rdkafka_error_code(),
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced)

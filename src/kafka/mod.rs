@@ -15,6 +15,8 @@ pub mod token;
 pub mod topic_id;
 pub mod topics;
 
+use std::time::Duration;
+
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Why work with the broker cannot go on.
@@ -43,6 +45,16 @@ pub enum Error {
         /// What librdkafka says.
         cause: KafkaError,
     },
+    /// No broker has answered in time.
+    #[error("no broker answered within {}; tried {servers}{}", seconds(*waited), last(said.as_deref()))]
+    NoAnswer {
+        /// `kafka.bootstrap_servers`.
+        servers: String,
+        /// How long it was waited for one.
+        waited: Duration,
+        /// What librdkafka said last of its connections.
+        said: Option<String>,
+    },
     /// A call to the broker failed.
     #[error("{doing}: {cause}")]
     Call {
@@ -61,6 +73,15 @@ pub enum Error {
     },
 }
 
+/// `10 s`, `0.5 s`.
+fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs_f64())
+}
+
+fn last(said: Option<&str>) -> String {
+    said.map(|said| format!("; the last that went wrong: {said}")).unwrap_or_default()
+}
+
 impl Error {
     /// An error of a call, with what was being done.
     pub fn call(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
@@ -72,7 +93,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => true,
             Self::Call { cause: KafkaError::AdminOp(code), .. } => transient(*code),
             Self::Call { cause, .. } => cause.rdkafka_error_code().is_some_and(transient),
             _ => false,

@@ -25,3 +25,4 @@ mod lifecycle;
 mod observability;
 mod reload;
 mod tokens;
+mod topics;
