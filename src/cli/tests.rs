@@ -70,6 +70,15 @@ fn a_usage_error_ends_with_2_and_help_with_0() {
     for line in ["exfilwatch replay --as-of noon", "exfilwatch rules lint", "exfilwatch schema x"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
+    for line in [
+        "exfilwatch check --online=topics",
+        "exfilwatch check --online inputs",
+        "exfilwatch check --online --timeout=soon",
+        "exfilwatch check --online --timeout=0s",
+        "exfilwatch check --timeout=5s",
+    ] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
     for name in ["", "$(POD_NAME)", "."] {
         let line = format!("exfilwatch run --instance-id={name}");
         assert_eq!(parse(&line).unwrap_err().exit_code(), 2, "{line}");
@@ -86,6 +95,9 @@ fn the_options_of_the_contract_are_understood() {
         "exfilwatch run --config=x.yaml --instance-id=exfilwatch-0",
         "exfilwatch demo --seed 7 --out d --http 127.0.0.1:0 --output json",
         "exfilwatch check -c x.yaml --online --output human",
+        "exfilwatch check --config=x.yaml --output=human --online",
+        "exfilwatch check -c x.yaml --online=inputs --timeout=30s",
+        "exfilwatch check -c x.yaml --online=all",
         "exfilwatch replay -c x.yaml --format trino --alerts a --summary s \
          --as-of 2026-04-01T09:30:00Z --output json a.ndjson b.parquet",
         "exfilwatch topics create --config=x.yaml",

@@ -30,6 +30,7 @@ pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
 pub use kafka::{OWNED_PROPERTIES, instance_id};
 pub use load::{Loaded, check_text, config_schema, lint_rules, load, rules_schema};
 pub use rules::{RULE_FILES_MAX, RULES_MAX};
+pub use values::time_to_wait;
 pub use watched::Watched;
 pub use yaml::{At, DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 

@@ -128,6 +128,18 @@ impl Written for Duration {
     }
 }
 
+/// A time to wait, as a command line gives it.
+///
+/// # Errors
+/// What is wrong with it and what is allowed.
+pub fn time_to_wait(text: &str) -> Result<Duration, String> {
+    let expected = |why| format!("{why}; expected {}", Duration::EXPECTED);
+    match Duration::parse(text) {
+        Ok(Duration::ZERO) => Err(expected("is no time at all".to_owned())),
+        parsed => parsed.map_err(expected),
+    }
+}
+
 impl Written for WindowSpan {
     const FORMAT: &'static str = "window-text";
     const EXPECTED: &'static str =

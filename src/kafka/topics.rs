@@ -246,8 +246,24 @@ impl<'a> Topics<'a> {
         self.look_up(false)
     }
 
-    fn look_up(&self, create: bool) -> Result<Cluster, Error> {
+    /// Looks at the inputs alone, as long as ours need not be there.
+    ///
+    /// # Errors
+    /// The broker does not answer, or an input is missing.
+    pub fn inspect_inputs(&self) -> Result<Cluster, Error> {
         let mut faults = Vec::new();
+        let inputs = self.inputs(&mut faults)?;
+        let id = self.cluster_id()?;
+        let warnings: Vec<String> = self.check_keyed().into_iter().collect();
+        if !faults.is_empty() {
+            faults.extend(warnings);
+            return Err(Error::Topics { faults });
+        }
+        Ok(Cluster { id, inputs, warnings, ..Cluster::default() })
+    }
+
+    /// Partitions of each input; those that are missing go to `faults`.
+    fn inputs(&self, faults: &mut Vec<String>) -> Result<BTreeMap<String, u32>, Error> {
         let mut inputs = BTreeMap::new();
         for input in &self.config.inputs {
             match self.partitions(&input.topic)? {
@@ -261,6 +277,21 @@ impl<'a> Topics<'a> {
                 )),
             }
         }
+        Ok(inputs)
+    }
+
+    fn cluster_id(&self) -> Result<String, Error> {
+        // Rows are known by it (D1), so a guess would count them twice.
+        let id = self.questions().client().fetch_cluster_id(CALL_TIMEOUT);
+        id.ok_or_else(|| Error::Unreachable {
+            servers: self.config.kafka.bootstrap_servers.clone(),
+            cause: KafkaError::ClientCreation("the cluster did not tell its id".to_owned()),
+        })
+    }
+
+    fn look_up(&self, create: bool) -> Result<Cluster, Error> {
+        let mut faults = Vec::new();
+        let inputs = self.inputs(&mut faults)?;
         let shape = self.config.kafka.create_topics;
         let (wanted, read) = self.our_topics()?;
         let mut found = Vec::with_capacity(wanted.len());
@@ -287,12 +318,7 @@ impl<'a> Topics<'a> {
                 count(STATE)
             ));
         }
-        // Rows are known by it (D1), so a guess would count them twice.
-        let id = self.questions().client().fetch_cluster_id(CALL_TIMEOUT);
-        let id = id.ok_or_else(|| Error::Unreachable {
-            servers: self.config.kafka.bootstrap_servers.clone(),
-            cause: KafkaError::ClientCreation("the cluster did not tell its id".to_owned()),
-        })?;
+        let id = self.cluster_id()?;
         let mut warnings = if id.starts_with(EMBEDDED_ID) {
             Vec::new()
         } else {
