@@ -241,7 +241,7 @@ pub(super) struct RawDeadLetter {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHttp {
-    /// Address and port of /metrics, /healthz, /readyz and /buildinfo.
+    /// Address and port of /metrics, /healthz, /readyz, /startupz and /buildinfo.
     #[schemars(extend("default" = "0.0.0.0:9464"))]
     pub(super) listen: Option<Text<SocketAddr>>,
 }
