@@ -66,7 +66,7 @@ fn config(address: &str, prefix: &str) -> KafkaConfig {
         properties: BTreeMap::from([("session.timeout.ms".to_owned(), "10000".to_owned())]),
         group_id: prefix.to_owned(),
         transactional_id_prefix: prefix.to_owned(),
-        create_topics: None,
+        ..KafkaConfig::default()
     }
 }
 

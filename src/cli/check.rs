@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Outcome;
 use super::output::{GREEN, Output, OutputArg, paint, write_fault, write_json};
 use crate::config::{self, Config, Loaded};
-use crate::kafka::online;
+use crate::kafka::online::{self, Scope};
 use crate::rules::compile;
 
 /// Faults are reported all at once, each with file, line and column, what was found, what is
@@ -19,17 +19,44 @@ use crate::rules::compile;
 Examples:
   exfilwatch check -c exfilwatch.yaml
   exfilwatch check -c exfilwatch.yaml --output json | jq .problem
-  exfilwatch check -c exfilwatch.yaml --online   also topics, and what the inputs carry")]
+  exfilwatch check -c exfilwatch.yaml --online           also topics, and what the inputs carry
+  exfilwatch check -c exfilwatch.yaml --online=inputs    before its own topics are there
+  exfilwatch check -c exfilwatch.yaml --online --timeout 1m
+
+Exit code 0 if nothing is wrong, 78 if something is, 1 if no broker answers in time.")]
 pub(super) struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = "exfilwatch.yaml")]
     config: PathBuf,
     /// Also ask the brokers: topics, partitions, and which rules the last records of each input
-    /// match
-    #[arg(long)]
-    online: bool,
+    /// match. `inputs` leaves out what exfilwatch writes itself; without a word: `all`
+    #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, require_equals = true,
+          default_missing_value = "all")]
+    online: Option<Online>,
+    /// How long to wait for a broker that answers
+    #[arg(long, value_name = "DURATION", default_value = "10s", requires = "online",
+          value_parser = config::time_to_wait)]
+    timeout: Duration,
     #[command(flatten)]
     output: OutputArg,
+}
+
+/// [`Scope`] in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Online {
+    /// Brokers and inputs
+    Inputs,
+    /// Also the topics that exfilwatch writes, and where it would go on
+    All,
+}
+
+impl From<Online> for Scope {
+    fn from(online: Online) -> Self {
+        match online {
+            Online::Inputs => Self::Inputs,
+            Online::All => Self::All,
+        }
+    }
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
@@ -48,15 +75,22 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         write_fault(out, output, "warning", warning)?;
     }
     summarise(&config, warnings.len(), output, out)?;
-    if args.online { look_online(&config, output, out) } else { Ok(Outcome::Fine) }
+    let Some(what) = args.online else { return Ok(Outcome::Fine) };
+    look_online(&config, (what.into(), args.timeout), output, out)
 }
 
 /// Topics, and what the newest records of each input are understood to be.
-fn look_online(config: &Config, output: Output, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+fn look_online(
+    config: &Config,
+    (scope, timeout): (Scope, Duration),
+    output: Output,
+    out: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
     // Shown on a terminal only, and gone when the report comes.
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let report = online::check(config, &|doing| spinner.set_message(doing.to_owned()));
+    let report =
+        online::check(config, scope, timeout, &|doing| spinner.set_message(doing.to_owned()));
     spinner.finish_and_clear();
     let report = report?;
     match output {

@@ -13,6 +13,7 @@ mod run;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::{io, process::ExitCode};
 
@@ -87,6 +88,9 @@ enum Command {
     /// Work on rule files
     #[command(subcommand)]
     Rules(Rules),
+    /// Prepare the topics that exfilwatch writes
+    #[command(subcommand)]
+    Topics(Topics),
     /// Print a JSON Schema
     Schema(schema::Args),
     /// Print a completion script for a shell
@@ -97,6 +101,12 @@ enum Command {
 enum Rules {
     /// Find rules that are valid but doubtful, such as those that can never fire
     Lint(lint::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum Topics {
+    /// Make those that are missing, and tell how the others differ from what a run would make
+    Create(topics::Create),
 }
 
 /// Does what was asked.
@@ -111,6 +121,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Check(args) => check::run(&args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Rules(Rules::Lint(args)) => lint::run(&args, out),
+        Command::Topics(Topics::Create(args)) => topics::create(&args, out),
         Command::Schema(args) => schema::run(&args, out),
         Command::Completions(args) => completions::run(&args, out),
     }

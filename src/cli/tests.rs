@@ -16,6 +16,7 @@ fn output_of(line: &str) -> (Outcome, String) {
     let ended = match parse(line).unwrap().command {
         Command::Check(args) => check::run(&args, &mut out),
         Command::Rules(Rules::Lint(args)) => lint::run(&args, &mut out),
+        Command::Topics(Topics::Create(args)) => topics::create(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::Replay(args) => replay::run(args, &mut out),
@@ -45,7 +46,8 @@ fn every_command_teaches_by_examples() {
         let help = command.clone().render_long_help().to_string();
         let name = command.get_name();
         assert!(help.contains("Examples:"), "{name} has no examples");
-        assert!(help.contains(&format!("exfilwatch {name}")) || name == "lint", "{name}");
+        let below = ["lint", "create"].contains(&name);
+        assert!(help.contains(&format!("exfilwatch {name}")) || below, "{name}");
     }
     let help = command.clone().render_long_help().to_string();
     for code in ["  0 ", "  1 ", "  2 ", "  78 "] {
@@ -68,6 +70,19 @@ fn a_usage_error_ends_with_2_and_help_with_0() {
     for line in ["exfilwatch replay --as-of noon", "exfilwatch rules lint", "exfilwatch schema x"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
+    for line in [
+        "exfilwatch check --online=topics",
+        "exfilwatch check --online inputs",
+        "exfilwatch check --online --timeout=soon",
+        "exfilwatch check --online --timeout=0s",
+        "exfilwatch check --timeout=5s",
+    ] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+    for name in ["", "$(POD_NAME)", "."] {
+        let line = format!("exfilwatch run --instance-id={name}");
+        assert_eq!(parse(&line).unwrap_err().exit_code(), 2, "{line}");
+    }
     for line in ["exfilwatch --help", "exfilwatch run --help", "exfilwatch --version"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
     }
@@ -77,10 +92,16 @@ fn a_usage_error_ends_with_2_and_help_with_0() {
 fn the_options_of_the_contract_are_understood() {
     for line in [
         "exfilwatch run -c x.yaml",
+        "exfilwatch run --config=x.yaml --instance-id=exfilwatch-0",
         "exfilwatch demo --seed 7 --out d --http 127.0.0.1:0 --output json",
         "exfilwatch check -c x.yaml --online --output human",
+        "exfilwatch check --config=x.yaml --output=human --online",
+        "exfilwatch check -c x.yaml --online=inputs --timeout=30s",
+        "exfilwatch check -c x.yaml --online=all",
         "exfilwatch replay -c x.yaml --format trino --alerts a --summary s \
          --as-of 2026-04-01T09:30:00Z --output json a.ndjson b.parquet",
+        "exfilwatch topics create --config=x.yaml",
+        "exfilwatch topics create -c x.yaml --output json",
         "exfilwatch replay -c x.yaml -",
         "exfilwatch rules lint a.yaml b.yaml",
         "exfilwatch completions zsh",
@@ -179,4 +200,12 @@ fn missing_topics_are_a_fault_of_the_configuration_and_a_closed_pipe_is_none_at_
     let closed = io::Error::from(io::ErrorKind::BrokenPipe);
     assert_eq!(failure(&closed.into()), Outcome::Fine);
     assert_eq!(failure(&anyhow::anyhow!("no broker")), Outcome::Findings);
+}
+
+#[test]
+fn topics_are_not_created_for_a_faulty_file() {
+    let folder = stage("inputs: []\n", "rules: []");
+    let line = format!("exfilwatch topics create -c {}", at(&folder, "c.yaml"));
+    assert_eq!(output_of(&line).0, Outcome::BadConfig);
+    assert_eq!(parse("exfilwatch topics").unwrap_err().exit_code(), 2);
 }

@@ -3,7 +3,7 @@
 //! Every check reports and goes on, so that one run finds all faults. Rules are in `rules`, doubts
 //! (warnings) in `lint`.
 
-use std::{collections::BTreeMap, fmt::Display, path::Path, time::Duration};
+use std::{fmt::Display, path::Path, time::Duration};
 
 use super::doc::{Doc, Report, place};
 use super::raw::{
@@ -13,7 +13,7 @@ use super::raw::{
 use super::values::{Bytes, Glob, List, Name, Role, Text, TopicName, show_size, show_span};
 use super::{
     AlertsConfig, Config, DeadLetterConfig, DedupConfig, DetectConfig, HttpConfig, IngestConfig,
-    Input, Roles, ShutdownConfig, Start, TopicShape, Topics, kafka, lint, rules,
+    Input, KafkaConfig, Roles, ShutdownConfig, Start, TopicShape, Topics, kafka, lint, rules,
 };
 use crate::event::{Format, SourceDefaults, catalog::CatalogEntry, identity::IdentitySpec};
 use crate::rules::GroupBy;
@@ -106,8 +106,7 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
     let detect = detect(raw.detect.unwrap_or_default(), &mut check);
     let alerts = alerts(raw.alerts.unwrap_or_default(), &mut check);
     let dead_letter = dead_letter(raw.dead_letter.unwrap_or_default(), &mut check);
-    let shutdown =
-        shutdown(raw.shutdown.unwrap_or_default().drain_timeout, &kafka.properties, &mut check);
+    let shutdown = shutdown(raw.shutdown.unwrap_or_default().drain_timeout, &kafka, &mut check);
     let catalog = catalog(raw.catalog.unwrap_or_default(), &mut check);
     let identity = identity(raw.identity.unwrap_or_default(), &mut check);
     own_topics_are_distinct(&topics, &mut check);
@@ -298,19 +297,21 @@ const SESSION_TIMEOUT_MS: u64 = 45_000;
 
 fn shutdown(
     raw: Option<Text<Duration>>,
-    properties: &BTreeMap<String, String>,
+    kafka: &KafkaConfig,
     check: &mut Check<'_>,
 ) -> ShutdownConfig {
     let place = place!["shutdown", "drain_timeout"];
     let drain_timeout = check.span(&place, raw, 20, (1, 600));
-    let session = properties.get("session.timeout.ms").and_then(|text| text.parse().ok());
+    let session = kafka.property("session.timeout.ms").and_then(|text| text.parse().ok());
     let session = Duration::from_millis(session.unwrap_or(SESSION_TIMEOUT_MS));
     if drain_timeout >= session {
-        let problem = format!(
-            "{} must be below kafka.properties.session.timeout.ms ({})",
-            show_span(drain_timeout),
-            show_span(session)
-        );
+        let drain = show_span(drain_timeout);
+        let problem = if kafka.secrets.get("session.timeout.ms").is_some() {
+            format!("{drain} must be below the session.timeout.ms of kafka.properties_from_files")
+        } else {
+            let session = show_span(session);
+            format!("{drain} must be below kafka.properties.session.timeout.ms ({session})")
+        };
         check.fault(&place, problem, "partitions go to another member before the drain can end");
     }
     ShutdownConfig { drain_timeout }

@@ -4,6 +4,7 @@
 //! reported is in the files beside this one.
 
 mod check;
+mod credentials;
 mod doc;
 mod fault;
 mod kafka;
@@ -24,10 +25,12 @@ use crate::{
     units::EventTime,
 };
 
+pub use credentials::{OAUTHBEARER, SECRET_BYTES_MAX, Secrets};
 pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
-pub use kafka::OWNED_PROPERTIES;
+pub use kafka::{OWNED_PROPERTIES, instance_id};
 pub use load::{Loaded, check_text, config_schema, lint_rules, load, rules_schema};
 pub use rules::{RULE_FILES_MAX, RULES_MAX};
+pub use values::time_to_wait;
 pub use watched::Watched;
 pub use yaml::{At, DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX};
 
@@ -74,7 +77,7 @@ impl Config {
     #[must_use]
     pub fn differs_in(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
-            ("kafka", self.kafka != other.kafka),
+            ("kafka", self.kafka.differs_from(&other.kafka)),
             ("topics", self.topics != other.topics),
             ("roles", self.roles != other.roles),
             ("inputs", self.inputs != other.inputs),
@@ -93,14 +96,21 @@ impl Config {
 }
 
 /// `kafka:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaConfig {
     /// Comma-separated `host:port`.
     pub bootstrap_servers: String,
     /// librdkafka settings passed through; those we must own were refused.
     pub properties: BTreeMap<String, String>,
+    /// The same whose values stand in files of their own, as read at the load.
+    pub secrets: Secrets,
+    /// Where the token of SASL OAUTHBEARER is, for every client to read when it needs one.
+    pub oauth_token_file: Option<PathBuf>,
     /// Prefix of the groups `<group_id>-ingest` and `<group_id>-detect`.
     pub group_id: String,
+    /// Static member of both groups under this name: `run --instance-id`, never from the file, since
+    /// every process of a deployment needs another.
+    pub instance_id: Option<String>,
     /// Prefix of transactional ids.
     pub transactional_id_prefix: String,
     /// Create missing topics so; `None`: do not.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Start;
 use super::values::{
-    Bytes, FilePath, Glob, List, Name, OneOf, Property, Role, RuleId, Text, TopicName,
+    Bytes, FilePath, Glob, List, Location, Name, OneOf, Property, Role, RuleId, Text, TopicName,
 };
 use crate::{
     event::{Format, identity::Qualifier},
@@ -74,6 +74,12 @@ pub(super) struct RawKafka {
     pub(super) bootstrap_servers: Option<Text<Name>>,
     /// Any librdkafka setting, passed through; those that exfilwatch must own are refused by name.
     pub(super) properties: Option<BTreeMap<String, Text<Property>>>,
+    /// Settings whose values are secrets: librdkafka's name of each, and the file that holds its
+    /// value and nothing else but perhaps a newline at the end. Read at the start only.
+    pub(super) properties_from_files: Option<BTreeMap<String, Text<Location>>>,
+    /// File with the token for SASL OAUTHBEARER, a JWT, which something else keeps fresh: it is read
+    /// whenever a client needs one.
+    pub(super) oauth_token_file: Option<Text<Location>>,
     /// The consumer groups are `<group_id>-ingest` and `<group_id>-detect`.
     #[schemars(extend("default" = "exfilwatch"))]
     pub(super) group_id: Option<Text<TopicName>>,
@@ -235,7 +241,7 @@ pub(super) struct RawDeadLetter {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHttp {
-    /// Address and port of /metrics, /healthz, /readyz and /buildinfo.
+    /// Address and port of /metrics, /healthz, /readyz, /startupz and /buildinfo.
     #[schemars(extend("default" = "0.0.0.0:9464"))]
     pub(super) listen: Option<Text<SocketAddr>>,
 }

@@ -1,6 +1,7 @@
 //! Faulty configurations and the exact words they get; what is doubtful; what a good one becomes.
 
 mod docs;
+mod kafka;
 mod watched;
 
 use std::{fs, path::Path};

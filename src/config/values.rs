@@ -68,7 +68,7 @@ pub(super) struct TextFormat {
 }
 
 /// Every format there is.
-pub(super) const FORMATS: [TextFormat; 11] = [
+pub(super) const FORMATS: [TextFormat; 12] = [
     format_of::<Duration>(),
     format_of::<Bytes>(),
     format_of::<WindowSpan>(),
@@ -79,6 +79,7 @@ pub(super) const FORMATS: [TextFormat; 11] = [
     format_of::<Glob>(),
     format_of::<Name>(),
     format_of::<FilePath>(),
+    format_of::<Location>(),
     format_of::<Property>(),
 ];
 
@@ -124,6 +125,18 @@ impl Written for Duration {
 
     fn parse(text: &str) -> Result<Self, String> {
         with_unit(text, &SPAN_UNITS, "duration").map(Self::from_millis)
+    }
+}
+
+/// A time to wait, as a command line gives it.
+///
+/// # Errors
+/// What is wrong with it and what is allowed.
+pub fn time_to_wait(text: &str) -> Result<Duration, String> {
+    let expected = |why| format!("{why}; expected {}", Duration::EXPECTED);
+    match Duration::parse(text) {
+        Ok(Duration::ZERO) => Err(expected("is no time at all".to_owned())),
+        parsed => parsed.map_err(expected),
     }
 }
 
@@ -268,6 +281,19 @@ pub(super) struct FilePath(pub(super) String);
 impl Written for FilePath {
     const FORMAT: &'static str = "rule-path";
     const EXPECTED: &'static str = "the path of rule files, such as rules/*.yaml";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Name::parse(text).map(|Name(text)| Self(text))
+    }
+}
+
+/// The path of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Location(pub(super) String);
+
+impl Written for Location {
+    const FORMAT: &'static str = "file-path";
+    const EXPECTED: &'static str = "the path of a file";
 
     fn parse(text: &str) -> Result<Self, String> {
         Name::parse(text).map(|Name(text)| Self(text))

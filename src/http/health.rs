@@ -1,11 +1,12 @@
 //! What the loops say of themselves: whether they are ready, and that they still turn.
 //!
-//! Ready means able to do the work now; alive means that every loop has turned lately. The first
-//! is for load balancers and people, the second for whoever restarts the process, so a broker that
-//! is away makes it unready but not dead.
+//! Ready means able to do the work now; alive means that every loop has turned lately; started,
+//! that every role has been ready once. The first is for load balancers and people, the second for
+//! whoever restarts the process, so a broker that is away makes it unready but not dead; the third
+//! for whoever waits for a start, and it stays.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -29,6 +30,8 @@ pub struct Health {
 struct State {
     /// Why a role is not ready, by role and cause.
     reasons: BTreeMap<(Role, &'static str), String>,
+    /// Roles that have not been ready yet.
+    unstarted: BTreeSet<Role>,
     loops: Vec<Loop>,
     rules_revision: String,
 }
@@ -69,9 +72,10 @@ impl Health {
     /// Every one of `roles` is starting.
     #[must_use]
     pub fn new(roles: impl IntoIterator<Item = Role>) -> Self {
-        let starting = |role| ((role, STARTING), "starting".to_owned());
-        let reasons = roles.into_iter().map(starting).collect();
-        let state = Mutex::new(State { reasons, ..State::default() });
+        let unstarted: BTreeSet<Role> = roles.into_iter().collect();
+        let starting = |role: &Role| ((*role, STARTING), "starting".to_owned());
+        let reasons = unstarted.iter().map(starting).collect();
+        let state = Mutex::new(State { reasons, unstarted, ..State::default() });
         Self { started: Instant::now(), state }
     }
 
@@ -83,7 +87,11 @@ impl Health {
 
     /// `cause` no longer keeps `role` from being ready.
     pub fn ready(&self, role: Role, cause: &'static str) {
-        self.state().reasons.remove(&(role, cause));
+        let mut state = self.state();
+        state.reasons.remove(&(role, cause));
+        if !state.reasons.keys().any(|(other, _)| *other == role) {
+            state.unstarted.remove(&role);
+        }
     }
 
     /// Why this process is not ready; empty when it is.
@@ -91,6 +99,15 @@ impl Health {
     pub fn reasons(&self) -> Vec<String> {
         let state = self.state();
         let all = state.reasons.iter();
+        all.map(|((role, _), reason)| format!("{}: {reason}", role.as_str())).collect()
+    }
+
+    /// Why this process has not started: the reasons of roles that have never been ready. Empty
+    /// from then on, whatever happens later.
+    #[must_use]
+    pub fn unstarted(&self) -> Vec<String> {
+        let state = self.state();
+        let all = state.reasons.iter().filter(|((role, _), _)| state.unstarted.contains(role));
         all.map(|((role, _), reason)| format!("{}: {reason}", role.as_str())).collect()
     }
 
@@ -160,6 +177,23 @@ mod tests {
         assert_eq!(health.reasons(), ["detect: no broker at 127.0.0.1:9093"]);
         health.ready(Role::Ingest, "broker");
         assert_eq!(health.reasons().len(), 1, "the cause of one role is not that of the other");
+    }
+
+    #[test]
+    fn process_has_started_for_good_once_every_role_was_ready() {
+        let health = Health::new(Role::ALL);
+        assert_eq!(health.unstarted(), ["ingest: starting", "detect: starting"]);
+        health.ready(Role::Ingest, STARTING);
+        health.not_ready(Role::Ingest, "broker", "no broker");
+        assert_eq!(health.unstarted(), ["detect: starting"], "what was ready has started");
+        health.not_ready(Role::Detect, "catch_up", "restoring 4 partitions");
+        health.ready(Role::Detect, STARTING);
+        assert_eq!(health.unstarted(), ["detect: restoring 4 partitions"]);
+        health.ready(Role::Detect, "catch_up");
+        assert!(health.unstarted().is_empty(), "each once, not all at one time");
+        health.not_ready(Role::Detect, "stopping", "stopping");
+        assert!(health.unstarted().is_empty());
+        assert_eq!(health.reasons().len(), 2);
     }
 
     #[test]

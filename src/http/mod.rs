@@ -1,4 +1,4 @@
-//! The one port: `/metrics`, `/healthz`, `/readyz`, `/buildinfo`. Read-only, GET only.
+//! The one port: `/metrics`, `/healthz`, `/readyz`, `/startupz`, `/buildinfo`. Read-only, GET only.
 //!
 //! Never here: a way to change anything, and a name of a principal.
 
@@ -94,6 +94,7 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/startupz", get(startupz))
         .route("/buildinfo", get(buildinfo))
         .with_state(service);
     tokio::select! {
@@ -126,10 +127,18 @@ async fn healthz(State(service): State<Service>) -> Response {
 }
 
 async fn readyz(State(service): State<Service>) -> Response {
-    let all = service.health.reasons();
-    // The words may come from a broker.
-    let reasons: Vec<String> = all.iter().map(|reason| shown(reason, SENTENCE_MAX)).collect();
+    let reasons = in_words(&service.health.reasons());
     answer(reasons.is_empty(), &json!({"ready": reasons.is_empty(), "reasons": reasons}))
+}
+
+async fn startupz(State(service): State<Service>) -> Response {
+    let reasons = in_words(&service.health.unstarted());
+    answer(reasons.is_empty(), &json!({"started": reasons.is_empty(), "reasons": reasons}))
+}
+
+/// The words may come from a broker.
+fn in_words(reasons: &[String]) -> Vec<String> {
+    reasons.iter().map(|reason| shown(reason, SENTENCE_MAX)).collect()
 }
 
 async fn buildinfo(State(service): State<Service>) -> Response {

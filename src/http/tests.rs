@@ -65,6 +65,25 @@ async fn readyz_says_why_until_the_last_cause_is_gone() {
 }
 
 #[tokio::test]
+async fn startupz_says_why_until_every_role_was_ready_and_never_goes_back() {
+    let running = start().await;
+    let Running { address, service, .. } = &running;
+    service.health.not_ready(Role::Ingest, "broker", "no broker at 127.0.0.1:9092");
+    service.health.ready(Role::Ingest, STARTING);
+    let (status, text) = request(*address, "GET", "/startupz").await;
+    assert_eq!(status, 503);
+    let body = r#"{"started":false,"reasons":["ingest: no broker at 127.0.0.1:9092"]}"#;
+    assert!(text.contains(body), "{text}");
+    service.health.ready(Role::Ingest, "broker");
+    assert_eq!(request(*address, "GET", "/startupz").await.0, 200);
+    service.health.not_ready(Role::Ingest, "broker", "no broker at 127.0.0.1:9092");
+    assert_eq!(request(*address, "GET", "/readyz").await.0, 503);
+    let (status, text) = request(*address, "GET", "/startupz").await;
+    assert_eq!(status, 200);
+    assert!(text.contains(r#"{"started":true,"reasons":[]}"#), "{text}");
+}
+
+#[tokio::test]
 async fn healthz_names_the_loop_that_stopped_turning() {
     let running = start().await;
     let Running { address, service, .. } = &running;
@@ -98,7 +117,7 @@ async fn buildinfo_names_every_version() {
 async fn nothing_can_be_changed_and_nothing_else_is_there() {
     let running = start().await;
     let address = running.address;
-    for path in ["/metrics", "/healthz", "/readyz", "/buildinfo"] {
+    for path in ["/metrics", "/healthz", "/readyz", "/startupz", "/buildinfo"] {
         for method in ["POST", "PUT", "DELETE"] {
             assert_eq!(request(address, method, path).await.0, 405, "{method} {path}");
         }

@@ -3,20 +3,27 @@
 //! Never here: settings chosen by the library. Whatever could lose or skip a record is set on
 //! purpose, so that a new version of librdkafka cannot change it behind our back.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    borrow::Cow,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
-    consumer::ConsumerContext,
+    consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tracing::{debug, info, warn};
 
-use crate::config::KafkaConfig;
+use super::{Error, token};
+use crate::config::{KafkaConfig, OAUTHBEARER};
 
 /// Longest message our producers hand to librdkafka, before compression. What ingest flushes at
 /// (`pipeline::ingest`) keeps its messages below.
@@ -33,6 +40,9 @@ const HEARTBEAT_MS: &str = "1000";
 /// How often a client reports lag and fill.
 const STATISTICS_MS: &str = "1000";
 
+/// Shorter values of `kafka.properties_from_files` are not looked for in what librdkafka says.
+const SECRET_BYTES_MIN: usize = 4;
+
 const GAPLESS: &str = "enable.gapless.guarantee";
 
 /// Settings every client shares: the user's own, then the ones that are not theirs to choose.
@@ -43,13 +53,19 @@ pub fn base(config: &KafkaConfig, client: &str) -> ClientConfig {
     settings.set("client.id", format!("{}-{client}", config.group_id));
     // A broker that comes back is found again within two seconds, not ten.
     settings.set("reconnect.backoff.max.ms", "2000");
+    if config.oauth_token_file.is_some() {
+        settings.set("sasl.mechanism", OAUTHBEARER);
+    }
     for (name, value) in &config.properties {
+        settings.set(name, value);
+    }
+    for (name, value) in config.secrets.iter() {
         settings.set(name, value);
     }
     settings.set("bootstrap.servers", &config.bootstrap_servers);
     settings.set("allow.auto.create.topics", "false");
     // Who asks librdkafka to trace something wants to see it.
-    let traced = config.properties.contains_key("debug");
+    let traced = config.property("debug").is_some();
     settings.set_log_level(if traced { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     settings
 }
@@ -77,6 +93,28 @@ pub fn consumer(config: &KafkaConfig, client: &str, group: &str) -> ClientConfig
     settings
 }
 
+/// A consumer that is asked and assigned by hand and joins nothing.
+///
+/// # Errors
+/// A setting is wrong.
+pub fn reader(
+    config: &KafkaConfig,
+    client: &str,
+    settings: &ClientConfig,
+) -> Result<BaseConsumer<Context>, Error> {
+    let consumer: BaseConsumer<Context> = settings
+        .create_with_context(Context(Notes::new(config, client)))
+        .map_err(|cause| Error::Client { client: client.to_owned(), cause })?;
+    serve_token(&consumer);
+    Ok(consumer)
+}
+
+/// librdkafka asks for a token by an event that waits for a poll, before all others, and no question
+/// is answered without one. Nothing is assigned yet, so that the poll brings nothing else.
+pub fn serve_token<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    let _ = consumer.poll(Duration::ZERO);
+}
+
 /// A producer that neither loses, repeats nor reorders what it delivers, and never gives up on
 /// its own. `gapless`: the first failure ends it, so that nothing is delivered past a gap (D1).
 #[must_use]
@@ -101,7 +139,7 @@ pub fn producer(config: &KafkaConfig, client: &str, gapless: bool) -> ClientConf
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
 pub fn fetch_fill(config: &KafkaConfig, statistics: &Statistics) -> f64 {
-    let given = config.properties.get("queued.max.messages.kbytes").map(String::as_str);
+    let given = config.property("queued.max.messages.kbytes");
     // librdkafka refuses what is no number.
     let kib: u64 = given.unwrap_or(FETCH_QUEUE_KIB).parse().unwrap_or(u64::MAX);
     let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
@@ -128,7 +166,13 @@ fn overlay(under: &mut ClientConfig, over: &ClientConfig) {
 #[derive(Debug, Default)]
 pub struct Notes {
     client: String,
+    /// What librdkafka must not say: it shows settings where `debug` asks for them.
+    hidden: Vec<String>,
+    /// `kafka.oauth_token_file`.
+    token_file: Option<PathBuf>,
     fatal: OnceLock<String>,
+    /// What went wrong last.
+    said: Mutex<Option<String>>,
     statistics: Mutex<Option<Statistics>>,
     failed_commits: AtomicU64,
 }
@@ -136,21 +180,42 @@ pub struct Notes {
 impl Notes {
     /// For a client of this name.
     #[must_use]
-    pub fn new(client: &str) -> Arc<Self> {
-        Arc::new(Self { client: client.to_owned(), ..Self::default() })
+    pub fn new(config: &KafkaConfig, client: &str) -> Arc<Self> {
+        // A shorter text is in many words and no secret.
+        let secrets = config.secrets.iter().filter(|(_, value)| value.len() >= SECRET_BYTES_MIN);
+        let hidden = secrets.map(|(_, value)| value.to_owned()).collect();
+        let (client, token_file) = (client.to_owned(), config.oauth_token_file.clone());
+        Arc::new(Self { client, hidden, token_file, ..Self::default() })
+    }
+
+    /// What librdkafka says, without the secrets of `kafka.properties_from_files`.
+    fn fit_to_show<'t>(&self, said: &'t str) -> Cow<'t, str> {
+        let mut said = Cow::Borrowed(said);
+        for secret in &self.hidden {
+            if said.contains(secret) {
+                said = Cow::Owned(said.replace(secret, "***"));
+            }
+        }
+        said
     }
 
     /// Why the client is beyond use, if it is.
     #[must_use]
-    pub fn fatal(&self) -> Option<super::Error> {
+    pub fn fatal(&self) -> Option<Error> {
         let reason = self.fatal.get()?.clone();
-        Some(super::Error::Fatal { client: self.client.clone(), reason })
+        Some(Error::Fatal { client: self.client.clone(), reason })
     }
 
     /// Notes that the client is beyond use; the first reason stays.
     pub fn set_fatal(&self, reason: String) {
         // A later reason is a consequence of the first.
         let _ = self.fatal.set(reason);
+    }
+
+    /// What went wrong last, in words of librdkafka's.
+    #[must_use]
+    pub fn last_said(&self) -> Option<String> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A commit that nobody waited for was refused.
@@ -177,11 +242,22 @@ pub struct Context(pub Arc<Notes>);
 
 impl ConsumerContext for Context {}
 
+/// What [`ClientContext::generate_oauth_token`] gives.
+pub type Token = Result<OAuthToken, Box<dyn std::error::Error>>;
+
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Token {
+        let file = self.0.token_file.as_ref().ok_or("kafka.oauth_token_file is not set")?;
+        Ok(token::read(file)?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = self.0.client.as_str();
         // That gapless is experimental (the tests of D1 hold what it promises), and that a setting
         // of `kafka.properties` is for the other kind of client.
+        let message = self.0.fit_to_show(message);
         let known = message.contains(GAPLESS) || message.contains("will be ignored by this");
         if facility == "CONFWARN" && known {
             return debug!(client, facility, "{message}");
@@ -203,12 +279,15 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.0.client.as_str();
+        let reason = self.0.fit_to_show(reason);
+        let said = Some(reason.clone().into_owned());
+        *self.0.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
         let fatal = matches!(
             error.rdkafka_error_code(),
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced)
         );
         if fatal {
-            self.0.set_fatal(reason.to_owned());
+            self.0.set_fatal(reason.into_owned());
         } else {
             // Each has had its log line already.
             debug!(client, "{error}: {reason}");

@@ -27,7 +27,7 @@ use tracing::warn;
 
 use super::{
     Error,
-    client::{self, Context, Notes},
+    client::{self, Context, Notes, Token},
     topic_id,
 };
 use crate::config::KafkaConfig;
@@ -91,16 +91,20 @@ impl Member {
         group: &str,
         topics: &[&str],
     ) -> Result<Self, Error> {
-        let notes = Notes::new(client);
+        let notes = Notes::new(config, client);
         let listener = Listener {
             context: Context(Arc::clone(&notes)),
             wanted: Mutex::default(),
             leaving: AtomicBool::new(false),
         };
         let failed = |cause| Error::Client { client: client.to_owned(), cause };
-        let consumer: BaseConsumer<Listener> = client::consumer(config, client, group)
-            .create_with_context(listener)
-            .map_err(failed)?;
+        let mut settings = client::consumer(config, client, group);
+        if let Some(id) = &config.instance_id {
+            settings.set("group.instance.id", id);
+        }
+        let consumer: BaseConsumer<Listener> =
+            settings.create_with_context(listener).map_err(failed)?;
+        client::serve_token(&consumer);
         consumer.subscribe(topics).map_err(failed)?;
         Ok(Self { consumer: Arc::new(consumer), notes, held: Mutex::default() })
     }
@@ -443,6 +447,12 @@ struct Listener {
 }
 
 impl ClientContext for Listener {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, settings: Option<&str>) -> Token {
+        self.context.generate_oauth_token(settings)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.context.log(level, facility, message);
     }

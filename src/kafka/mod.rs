@@ -3,6 +3,7 @@
 //! Never here: what a record means, when an offset is safe. Callbacks of librdkafka only take
 //! notes; the thread that polls decides.
 
+mod admin_token;
 pub mod client;
 pub mod embedded;
 pub mod group;
@@ -10,8 +11,11 @@ pub mod newest;
 pub mod online;
 pub mod producer;
 pub mod state;
+pub mod token;
 pub mod topic_id;
 pub mod topics;
+
+use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -41,6 +45,16 @@ pub enum Error {
         /// What librdkafka says.
         cause: KafkaError,
     },
+    /// No broker has answered in time.
+    #[error("no broker answered within {}; tried {servers}{}", seconds(*waited), last(said.as_deref()))]
+    NoAnswer {
+        /// `kafka.bootstrap_servers`.
+        servers: String,
+        /// How long it was waited for one.
+        waited: Duration,
+        /// What librdkafka said last of its connections.
+        said: Option<String>,
+    },
     /// A call to the broker failed.
     #[error("{doing}: {cause}")]
     Call {
@@ -59,6 +73,15 @@ pub enum Error {
     },
 }
 
+/// `10 s`, `0.5 s`.
+fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs_f64())
+}
+
+fn last(said: Option<&str>) -> String {
+    said.map(|said| format!("; the last that went wrong: {said}")).unwrap_or_default()
+}
+
 impl Error {
     /// An error of a call, with what was being done.
     pub fn call(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
@@ -70,7 +93,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => true,
             Self::Call { cause: KafkaError::AdminOp(code), .. } => transient(*code),
             Self::Call { cause, .. } => cause.rdkafka_error_code().is_some_and(transient),
             _ => false,

@@ -2,11 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-    message::BorrowedMessage,
-};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, message::BorrowedMessage};
 
 use super::{Error, client, group::CALL_TIMEOUT};
 use crate::config::KafkaConfig;
@@ -29,10 +25,9 @@ pub fn read(
 ) -> Result<(), Error> {
     // Assigning by hand needs a group's name, but joins none.
     let group = format!("{}-{client}", config.group_id);
-    let failed = |cause| Error::Client { client: client.to_owned(), cause };
     let mut settings = client::consumer(config, client, &group);
     settings.set("statistics.interval.ms", "0");
-    let consumer: BaseConsumer = settings.create().map_err(failed)?;
+    let consumer = client::reader(config, client, &settings)?;
     let mut list = TopicPartitionList::new();
     let mut missing = 0;
     for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {

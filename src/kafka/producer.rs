@@ -18,7 +18,7 @@ use rdkafka::{
 
 use super::{
     Error,
-    client::{self, Context, Notes},
+    client::{self, Context, Notes, Token},
 };
 use crate::config::KafkaConfig;
 
@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
         gapless: bool,
         reports: impl Fn(Report<T>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let notes = Notes::new(client);
+        let notes = Notes::new(config, client);
         let context = Reporter { context: Context(Arc::clone(&notes)), reports: Box::new(reports) };
         let inner = client::producer(config, client, gapless)
             .create_with_context(context)
@@ -159,6 +159,12 @@ struct Reporter<T> {
 }
 
 impl<T: Send + Sync + 'static> ClientContext for Reporter<T> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, settings: Option<&str>) -> Token {
+        self.context.generate_oauth_token(settings)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.context.log(level, facility, message);
     }

@@ -22,7 +22,7 @@ use rdkafka::{
 
 use super::{
     Error,
-    client::{self, Context, Notes},
+    client::{self, Context, Notes, Token},
     producer::Message,
 };
 use crate::{
@@ -73,10 +73,13 @@ impl StateWriter {
         settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
         // A transaction bounds the life of a message; a time-out of 0 is refused with one.
         settings.set("message.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
-        let context = Offsets { context: Context(Notes::new("state")), found: Arc::default() };
+        let context =
+            Offsets { context: Context(Notes::new(config, "state")), found: Arc::default() };
         let producer: BaseProducer<Offsets> = settings
             .create_with_context(context)
             .map_err(|cause| Error::Client { client: "state".to_owned(), cause })?;
+        // The question of a token, see `client::serve_token`.
+        producer.poll(Duration::ZERO);
         producer
             .init_transactions(CLAIM_FOR)
             .map_err(Error::call(format!("cannot claim {topic}[{partition}]")))?;
@@ -227,6 +230,12 @@ impl Offsets {
 }
 
 impl ClientContext for Offsets {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, settings: Option<&str>) -> Token {
+        self.context.generate_oauth_token(settings)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.context.log(level, facility, message);
     }
@@ -289,9 +298,7 @@ impl StateReader {
         settings.set("fetch.wait.max.ms", END_WAIT_MS);
         settings.set("queued.max.messages.kbytes", FETCH_QUEUE_KIB);
         settings.set("statistics.interval.ms", "0");
-        let consumer: BaseConsumer<Context> = settings
-            .create_with_context(Context(Notes::new("state")))
-            .map_err(|cause| Error::Client { client: "state".to_owned(), cause })?;
+        let consumer = client::reader(config, "state", &settings)?;
         let bounds = consumer
             .fetch_watermarks(topic, partition, CALL_TIMEOUT)
             .map_err(Error::call(format!("cannot read the bounds of {topic}[{partition}]")))?;

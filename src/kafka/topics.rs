@@ -4,7 +4,13 @@
 //! Never here: changing or deleting a topic that exists. What is unfit is reported with the
 //! command that mends it.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+pub mod create;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     admin::{
@@ -19,13 +25,18 @@ use rdkafka::{
 use tracing::{info, warn};
 
 use super::{
-    Error,
-    client::{self, MESSAGE_BYTES_MAX},
+    Error, admin_token,
+    client::{self, Context, MESSAGE_BYTES_MAX},
+    token,
 };
 use crate::config::{Config, TopicShape};
 
 /// How long one question about topics may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A command that has nothing to do without a broker waits so long for one to answer.
+pub const ANSWER_FOR: Duration = Duration::from_secs(10);
+/// Between two questions whether a broker answers: no longer than this.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Room beside a dead letter's value: its key, its headers, the batch around it.
 pub const DEAD_LETTER_ROOM_BYTES: usize = 64 * 1024;
 /// How the id of an embedded broker begins; it leaves questions about settings unanswered.
@@ -68,6 +79,24 @@ struct Wanted {
     settings: Vec<(&'static str, String)>,
     /// Least `max.message.bytes` it must have.
     message_bytes: usize,
+}
+
+/// Of a topic that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    partitions: u32,
+    /// Copies of the partition that has fewest.
+    replication: u32,
+}
+
+/// A topic that was asked for, and what came of it.
+type Requested = (String, Result<(), RDKafkaErrorCode>);
+
+/// What detect reads.
+struct Read {
+    topic: String,
+    /// None where it is missing.
+    partitions: Option<u32>,
 }
 
 /// Our topics in the shapes of DESIGN 4.
@@ -137,7 +166,7 @@ impl Wanted {
 /// Asks a broker about topics and makes them.
 pub struct Topics<'a> {
     config: &'a Config,
-    questions: BaseConsumer,
+    questions: BaseConsumer<Context>,
     admin: AdminClient<DefaultClientContext>,
 }
 
@@ -151,9 +180,54 @@ impl<'a> Topics<'a> {
         let failed = |cause| Error::Client { client: "topics".to_owned(), cause };
         Ok(Self {
             config,
-            questions: settings.create().map_err(failed)?,
+            questions: client::reader(&config.kafka, "topics", &settings)?,
             admin: settings.create().map_err(failed)?,
         })
+    }
+
+    /// The client that is asked.
+    fn questions(&self) -> &BaseConsumer<Context> {
+        // Nobody polls it otherwise, and a token may have ended.
+        client::serve_token(&self.questions);
+        &self.questions
+    }
+
+    /// The client that makes and describes topics.
+    fn admin(&self) -> &AdminClient<DefaultClientContext> {
+        // A token that cannot be had has been logged, and the call says that nobody answered.
+        let token = self.config.kafka.oauth_token_file.as_ref().map(|file| token::read(file));
+        if let Some(Ok(token)) = token
+            && let Err(why) = admin_token::hand_over(self.admin.inner(), &token)
+        {
+            warn!("librdkafka does not take the token of kafka.oauth_token_file: {why}");
+        }
+        &self.admin
+    }
+
+    /// Waits until a broker answers, at most `timeout`.
+    ///
+    /// # Errors
+    /// None does, or we may not ask.
+    pub fn reach(&self, timeout: Duration) -> Result<(), Error> {
+        let until = Instant::now() + timeout;
+        let topic = self.config.topics.events.as_str();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let asked = self.questions().fetch_metadata(Some(topic), left.min(ASK_AGAIN));
+            match asked.map_err(Error::call("cannot ask the broker")) {
+                Ok(_) => return Ok(()),
+                Err(cause) if !cause.is_transient() => return Err(cause),
+                Err(_) if left.is_zero() => {
+                    return Err(Error::NoAnswer {
+                        servers: self.config.kafka.bootstrap_servers.clone(),
+                        waited: timeout,
+                        said: self.questions.context().0.last_said(),
+                    });
+                }
+                // What librdkafka says of its connections.
+                Err(_) => drop(self.questions.poll(ASK_AGAIN.min(left) / 10)),
+            }
+        }
     }
 
     /// Looks every topic up, makes what is missing where that is allowed, and checks the rest.
@@ -172,8 +246,24 @@ impl<'a> Topics<'a> {
         self.look_up(false)
     }
 
-    fn look_up(&self, create: bool) -> Result<Cluster, Error> {
+    /// Looks at the inputs alone, as long as ours need not be there.
+    ///
+    /// # Errors
+    /// The broker does not answer, or an input is missing.
+    pub fn inspect_inputs(&self) -> Result<Cluster, Error> {
         let mut faults = Vec::new();
+        let inputs = self.inputs(&mut faults)?;
+        let id = self.cluster_id()?;
+        let warnings: Vec<String> = self.check_keyed().into_iter().collect();
+        if !faults.is_empty() {
+            faults.extend(warnings);
+            return Err(Error::Topics { faults });
+        }
+        Ok(Cluster { id, inputs, warnings, ..Cluster::default() })
+    }
+
+    /// Partitions of each input; those that are missing go to `faults`.
+    fn inputs(&self, faults: &mut Vec<String>) -> Result<BTreeMap<String, u32>, Error> {
         let mut inputs = BTreeMap::new();
         for input in &self.config.inputs {
             match self.partitions(&input.topic)? {
@@ -187,15 +277,23 @@ impl<'a> Topics<'a> {
                 )),
             }
         }
+        Ok(inputs)
+    }
+
+    fn cluster_id(&self) -> Result<String, Error> {
+        // Rows are known by it (D1), so a guess would count them twice.
+        let id = self.questions().client().fetch_cluster_id(CALL_TIMEOUT);
+        id.ok_or_else(|| Error::Unreachable {
+            servers: self.config.kafka.bootstrap_servers.clone(),
+            cause: KafkaError::ClientCreation("the cluster did not tell its id".to_owned()),
+        })
+    }
+
+    fn look_up(&self, create: bool) -> Result<Cluster, Error> {
+        let mut faults = Vec::new();
+        let inputs = self.inputs(&mut faults)?;
         let shape = self.config.kafka.create_topics;
-        let mut wanted = wanted(self.config, shape.unwrap_or(HINT_SHAPE));
-        // Partition i of the state is for partition i of what detect reads, however many those are.
-        let keyed = self.config.inputs.iter().find(|input| input.keyed);
-        let read = keyed.map_or(wanted[EVENTS].name.as_str(), |input| input.topic.as_str());
-        let read = (read.to_owned(), self.partitions(read)?);
-        if let Some(partitions) = read.1 {
-            wanted[STATE].partitions = partitions;
-        }
+        let (wanted, read) = self.our_topics()?;
         let mut found = Vec::with_capacity(wanted.len());
         for topic in &wanted {
             found.push(self.partitions(&topic.name)?);
@@ -210,21 +308,17 @@ impl<'a> Topics<'a> {
             self.create(&missing)?;
         }
         let count = |index: usize| found[index].unwrap_or(wanted[index].partitions);
-        let (name, read) = (read.0, read.1.unwrap_or(wanted[EVENTS].partitions));
-        if faults.is_empty() && read != count(STATE) {
+        let (topic, partitions) = (read.topic, read.partitions);
+        let partitions = partitions.unwrap_or(wanted[EVENTS].partitions);
+        if faults.is_empty() && partitions != count(STATE) {
             faults.push(format!(
-                "`{name}` has {read} partitions and `{}` has {}, but they must have as many\n  \
-                 hint: docs/OPERATIONS.md, \"Changing the number of partitions\"",
+                "`{topic}` has {partitions} partitions and `{}` has {}, but they must have as \
+                 many\n  hint: docs/OPERATIONS.md, \"Changing the number of partitions\"",
                 wanted[STATE].name,
                 count(STATE)
             ));
         }
-        // Rows are known by it (D1), so a guess would count them twice.
-        let id = self.questions.client().fetch_cluster_id(CALL_TIMEOUT);
-        let id = id.ok_or_else(|| Error::Unreachable {
-            servers: self.config.kafka.bootstrap_servers.clone(),
-            cause: KafkaError::ClientCreation("the cluster did not tell its id".to_owned()),
-        })?;
+        let id = self.cluster_id()?;
         let mut warnings = if id.starts_with(EMBEDDED_ID) {
             Vec::new()
         } else {
@@ -244,6 +338,19 @@ impl<'a> Topics<'a> {
         Ok(Cluster { id, events_partitions: count(EVENTS), inputs, warnings })
     }
 
+    /// Our topics as they should be, and what detect reads.
+    fn our_topics(&self) -> Result<(Vec<Wanted>, Read), Error> {
+        let mut wanted = wanted(self.config, self.config.kafka.create_topics.unwrap_or(HINT_SHAPE));
+        // Partition i of the state is for partition i of what detect reads, however many those are.
+        let keyed = self.config.inputs.iter().find(|input| input.keyed);
+        let topic = keyed.map_or(wanted[EVENTS].name.as_str(), |input| input.topic.as_str());
+        let read = Read { topic: topic.to_owned(), partitions: self.partitions(topic)? };
+        if let Some(partitions) = read.partitions {
+            wanted[STATE].partitions = partitions;
+        }
+        Ok((wanted, read))
+    }
+
     fn missing(&self, topic: &Wanted) -> String {
         format!(
             "topic `{}` does not exist\n  hint: set kafka.create_topics: true, or run: {}",
@@ -257,15 +364,25 @@ impl<'a> Topics<'a> {
     /// # Errors
     /// The broker does not answer, or does not allow the question.
     pub fn partitions(&self, topic: &str) -> Result<Option<u32>, Error> {
+        Ok(self.shape(topic)?.map(|shape| shape.partitions))
+    }
+
+    fn shape(&self, topic: &str) -> Result<Option<Shape>, Error> {
         let metadata =
-            self.questions.fetch_metadata(Some(topic), CALL_TIMEOUT).map_err(|cause| {
+            self.questions().fetch_metadata(Some(topic), CALL_TIMEOUT).map_err(|cause| {
                 Error::Unreachable { servers: self.config.kafka.bootstrap_servers.clone(), cause }
             })?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
         match found.error() {
-            None => Ok(u32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
+            None => {
+                let copies = found.partitions().iter().map(|it| it.replicas().len()).min();
+                let small = |count| u32::try_from(count).unwrap_or(u32::MAX);
+                let partitions = small(found.partitions().len());
+                let shape = Shape { partitions, replication: small(copies.unwrap_or_default()) };
+                Ok((partitions > 0).then_some(shape))
+            }
             Some(
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
                 | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
@@ -277,24 +394,33 @@ impl<'a> Topics<'a> {
         }
     }
 
-    fn create(&self, missing: &[&Wanted]) -> Result<(), Error> {
+    /// Asks for topics; gives by name what came of each.
+    fn request(&self, missing: &[&Wanted]) -> Result<Vec<Requested>, Error> {
         if missing.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let topics: Vec<NewTopic<'_>> = missing.iter().map(|topic| new_topic(topic)).collect();
         let options = AdminOptions::new()
             .request_timeout(Some(CALL_TIMEOUT))
             .operation_timeout(Some(CALL_TIMEOUT));
-        let results = wait(self.admin.create_topics(&topics, &options))
+        let results = wait(self.admin().create_topics(&topics, &options))
             .map_err(Error::call("cannot create topics"))?;
+        let apart = |result| match result {
+            Ok(name) => (name, Ok(())),
+            Err((name, code)) => (name, Err(code)),
+        };
+        Ok(results.into_iter().map(apart).collect())
+    }
+
+    fn create(&self, missing: &[&Wanted]) -> Result<(), Error> {
         let mut faults = Vec::new();
-        for (result, topic) in results.into_iter().zip(missing) {
+        for ((name, result), topic) in self.request(missing)?.into_iter().zip(missing) {
             match result {
                 // Another member was faster.
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
+                Ok(()) | Err(RDKafkaErrorCode::TopicAlreadyExists) => {
                     info!(topic = topic.name, partitions = topic.partitions, "topic is there");
                 }
-                Err((name, code)) => faults.push(format!(
+                Err(code) => faults.push(format!(
                     "topic `{name}` cannot be created: {code}\n  hint: {}",
                     topic.create_command(&self.config.kafka.bootstrap_servers)
                 )),
@@ -387,7 +513,7 @@ impl<'a> Topics<'a> {
         let doing = || Error::call("cannot read the settings of topics");
         let wanted: Vec<ResourceSpecifier<'_>> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let results = wait(self.admin.describe_configs(&wanted, &options)).map_err(doing())?;
+        let results = wait(self.admin().describe_configs(&wanted, &options)).map_err(doing())?;
         let mut all = BTreeMap::new();
         for result in results {
             let resource = result.map_err(|code| doing()(KafkaError::AdminOp(code)))?;

@@ -56,7 +56,7 @@ fn config(broker: &Embedded) -> Config {
             properties: [("session.timeout.ms".to_owned(), "6000".to_owned())].into(),
             group_id: "exfilwatch".to_owned(),
             transactional_id_prefix: "exfilwatch".to_owned(),
-            create_topics: None,
+            ..KafkaConfig::default()
         },
         topics: Topics {
             events: "exfilwatch.events".to_owned(),

@@ -18,7 +18,7 @@ use crate::{
     events::{Read, now_ms},
     kafka::{self, Client, Compression, Message, free_port},
     process::Guarded,
-    service::{Service, Setup, exfilwatch},
+    service::{Service, Setup},
     tools,
 };
 
@@ -249,12 +249,6 @@ fn a_scrape_is_well_formed_and_its_size_does_not_depend_on_principals() {
     command.stdin(fs::File::open(file.path().join("metrics")).unwrap());
     let said = tools::run(&mut command);
     assert!(said.is_empty(), "{said}");
-}
-
-/// Whether the program takes an argument yet.
-pub(crate) fn takes(command: &str, argument: &str) -> bool {
-    let output = exfilwatch().args([command, "--help"]).output().expect("the binary starts");
-    tools::said(&output).contains(argument)
 }
 
 #[test]

@@ -20,7 +20,6 @@ use crate::{
     events::{Read, now_ms},
     helm, http,
     kafka::{self, Client, Compression, free_port, unique},
-    live::takes,
     process::Guarded,
     tools, yaml,
 };
@@ -123,11 +122,7 @@ impl<'r> Pod<'r> {
         command.arg(IMAGE);
         for argument in container["args"].as_array().unwrap() {
             // What the kubelet does with a reference to a variable.
-            let argument = argument.as_str().unwrap().replace("$(POD_NAME)", "exfilwatch-0");
-            let name = argument.split('=').next().unwrap();
-            if name != "--instance-id" || takes("run", name) {
-                command.arg(argument);
-            }
+            command.arg(argument.as_str().unwrap().replace("$(POD_NAME)", "exfilwatch-0"));
         }
         command
     }

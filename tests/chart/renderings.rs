@@ -148,8 +148,9 @@ fn ceiling_is_below_the_limit_by_the_fixed_part_and_at_most_three_quarters_of_it
         let set = helm::object(&objects, "StatefulSet", "exfilwatch");
         let container = &set["spec"]["template"]["spec"]["containers"][0];
         let limit = mib(container["resources"]["limits"]["memory"].as_str().unwrap()).unwrap();
-        // 64 MiB, three queues of the client of 64, two workers of 32 and 8, 16 partitions of 4.
-        let fixed = 64 + 3 * 64 + 2 * 40 + 16 * 4;
+        // 64 MiB, three queues of the client of 64, two workers of 32 and twice 8, 16 partitions of
+        // inputs of 4, a flush of 16, 16 partitions of events with 8 to read and 1 to write.
+        let fixed = 64 + 3 * 64 + 2 * 48 + 16 * 4 + 16 + 16 * 9;
         assert!(ceiling + fixed <= limit && ceiling * 4 <= limit * 3, "{ceiling} of {limit}");
         // Two pods, so each may have to hold all; two rules, 80 bytes each; whole MiB.
         let needed = principals * 2 * 80 / 1_048_576;

@@ -1,7 +1,6 @@
 //! State outlives its owner: killed, frozen, damaged, repartitioned.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -289,10 +288,9 @@ fn whoever_claims_a_partition_fences_the_one_before() {
     kafka.create_topic(&topic, 1, &[]);
     let config = KafkaConfig {
         bootstrap_servers: kafka.address().to_owned(),
-        properties: BTreeMap::new(),
         group_id: topic.clone(),
         transactional_id_prefix: topic.clone(),
-        create_topics: None,
+        ..KafkaConfig::default()
     };
     let origin = Origin { cluster: "c".into(), topic: "t".into(), partition: 0, partitions: 1 };
     let options = EngineOptions {

@@ -90,6 +90,17 @@ rules: [\"rules/*.yaml\"]
 }
 
 #[test]
+fn a_static_member_that_is_named_twice_is_refused() {
+    let setup = offline("named");
+    setup.property("group.instance.id", "from-the-file");
+    let output = setup.command(&["run", "--instance-id=pod-0"], &one_input("raw"));
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    for word in ["kafka.properties.group.instance.id", "--instance-id pod-0"] {
+        assert!(said(&output).contains(word), "{word}: {}", said(&output));
+    }
+}
+
+#[test]
 fn a_keyed_input_is_refused_where_counts_would_be_split() {
     let setup = offline("keyed");
     let keyed = "inputs: [{topic: raw, keyed: true}]";
@@ -145,9 +156,34 @@ fn check_online_demands_that_the_broker_stamps_what_detect_reads() {
 }
 
 #[test]
-fn check_online_without_a_broker_says_so() {
+fn check_online_of_inputs_needs_no_topics_of_ours() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "early");
+    setup.create_topics("false");
+    let topic = setup.input("json", 1);
+    produce(&kafka, &topic, &[Read::of("jdoe", now_ms() - MINUTE_MS, 3)]);
+    let output = setup.command(&["check", "--online=inputs"], &one_input(&topic));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for expected in [topic.as_str(), "jdoe", "topics that exfilwatch writes"] {
+        assert!(said(&output).contains(expected), "`{expected}` is not in {}", said(&output));
+    }
+    for all in ["--online", "--online=all"] {
+        let output = setup.command(&["check", all], &one_input(&topic));
+        assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+        assert!(said(&output).contains(&setup.topic("events")), "{}", said(&output));
+    }
+    let output = setup.command(&["check", "--online=inputs"], &one_input(&setup.topic("none")));
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("does not exist"), "{}", said(&output));
+}
+
+#[test]
+fn check_online_without_a_broker_says_where_it_looked_and_for_how_long() {
     let setup = offline("dark");
-    let output = setup.command(&["check", "--online"], &one_input("raw"));
-    assert_ne!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(said(&output).contains("127.0.0.1:1"), "{}", said(&output));
+    for online in ["--online", "--online=inputs"] {
+        let output = setup.command(&["check", online, "--timeout=2s"], &one_input("raw"));
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        let sentence = "no broker answered within 2 s; tried 127.0.0.1:1; the last that went wrong";
+        assert!(said(&output).contains(sentence), "{}", said(&output));
+    }
 }

@@ -58,11 +58,15 @@ fn without_a_broker_it_says_so_waits_and_recovers_when_the_broker_comes() {
         why_not_ready(&service).is_some_and(|why| why.to_lowercase().contains("broker"))
     });
     assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200));
+    let (status, why) = service.get("/startupz").unwrap();
+    assert_eq!(status, 503);
+    assert!(why.contains(r#""started":false"#) && why.contains("broker"), "{why}");
     service.until("a line that names the broker", SOON, || {
         service.output().contains(broker.address().as_str())
     });
     broker.restart();
     service.ready();
+    assert_eq!(service.get("/startupz").map(|(status, _)| status), Some(200));
     all_counted(&[&service], 1);
 }
 
@@ -78,6 +82,7 @@ fn a_broker_that_goes_away_and_comes_back_costs_nothing_but_time() {
     all_counted(&[&service], 50);
     broker.stop();
     service.until("no readiness without a broker", SOON, || why_not_ready(&service).is_some());
+    assert_eq!(service.get("/startupz").map(|(status, _)| status), Some(200), "it has started");
     broker.restart();
     produce(&kafka, &topic, &reads[50..]);
     service.ready();

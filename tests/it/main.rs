@@ -24,3 +24,5 @@ mod harness;
 mod lifecycle;
 mod observability;
 mod reload;
+mod tokens;
+mod topics;

@@ -32,6 +32,10 @@ pub(crate) struct Setup {
     id: String,
     folder: TempDir,
     create_topics: Cell<&'static str>,
+    /// Further lines of `kafka:`.
+    further: RefCell<String>,
+    /// Where the processes go; the tests themselves go to `kafka`.
+    servers: RefCell<String>,
     properties: RefCell<BTreeMap<String, String>>,
 }
 
@@ -42,7 +46,9 @@ impl Setup {
         fs::create_dir(folder.path().join("rules")).expect("a folder for rules");
         let create_topics = Cell::new("{partitions: 4, replication: 1}");
         let (kafka, id) = (kafka.clone(), kafka::unique(name));
-        let setup = Self { kafka, id, folder, create_topics, properties: RefCell::default() };
+        let servers = RefCell::new(kafka.address().to_owned());
+        let (further, properties) = (RefCell::default(), RefCell::default());
+        let setup = Self { kafka, id, folder, create_topics, further, servers, properties };
         // A short session: a killed member's partitions are free again after five seconds.
         setup.property("session.timeout.ms", "5000");
         setup.property("heartbeat.interval.ms", "500");
@@ -58,6 +64,18 @@ impl Setup {
     /// Sets one of `kafka.properties` for the processes that are started from now on.
     pub(crate) fn property(&self, name: &str, value: &str) {
         self.properties.borrow_mut().insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Sets another key of `kafka` for the processes that are started from now on.
+    #[allow(dead_code, reason = "for tests/it alone")]
+    pub(crate) fn kafka_key(&self, key: &str, value: &str) {
+        self.further.borrow_mut().push_str(&format!("  {key}: {value}\n"));
+    }
+
+    /// Lets the processes that are started from now on go to other brokers.
+    #[allow(dead_code, reason = "for tests/it alone")]
+    pub(crate) fn servers(&self, servers: &str) {
+        servers.clone_into(&mut self.servers.borrow_mut());
     }
 
     /// The full name of one of this deployment's topics.
@@ -102,7 +120,7 @@ impl Setup {
     /// Writes a configuration: `lines` and what every process of this deployment shares.
     pub(crate) fn config(&self, port: u16, lines: &str) -> PathBuf {
         let path = self.folder.path().join(format!("exfilwatch-{port}.yaml"));
-        let Self { kafka, id, create_topics, .. } = self;
+        let Self { id, create_topics, .. } = self;
         let text = format!(
             "kafka:
   bootstrap_servers: \"{address}\"
@@ -110,13 +128,14 @@ impl Setup {
   transactional_id_prefix: {id}
   create_topics: {create}
   properties: {properties}
-topics: {{events: {id}.events, state: {id}.state, alerts: {id}.alerts, dead_letter: {id}.dead}}
+{further}topics: {{events: {id}.events, state: {id}.state, alerts: {id}.alerts, dead_letter: {id}.dead}}
 http: {{listen: \"127.0.0.1:{port}\"}}
 shutdown: {{drain_timeout: 4s}}
 rules: [\"rules/*.yaml\"]
 {lines}
 ",
-            address = kafka.address(),
+            address = self.servers.borrow(),
+            further = self.further.borrow(),
             create = create_topics.get(),
             properties = serde_json::json!(*self.properties.borrow()),
         );
@@ -126,10 +145,16 @@ rules: [\"rules/*.yaml\"]
 
     /// Starts one process and returns at once.
     pub(crate) fn start(&self, lines: &str) -> Service {
+        self.start_with(&[], lines)
+    }
+
+    /// The same, with further arguments of `run`.
+    pub(crate) fn start_with(&self, arguments: &[&str], lines: &str) -> Service {
         let port = free_port();
         let config = self.config(port, lines);
         let mut command = exfilwatch();
-        command.args(["run", "-c"]).arg(config).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("run").args(arguments).arg("-c").arg(config);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Service::spawn(&mut command, port)
     }
 

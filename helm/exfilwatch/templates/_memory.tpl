@@ -4,8 +4,10 @@ A pod must carry the partitions of one that is away, so a member is reckoned to 
 pod fewer. What it takes, from docs/OPERATIONS.md, "Sizing":
 - 80 bytes for each key and each slot of up to four windows;
 - fixed: 64 MiB for the process, 64 MiB for each queue of the Kafka client that is used, the queues
-  of each worker, records held back for each partition of an input, remembered rows of inputs that
-  retry.
+  of each worker (alerts twice: its own and the producer's copy), records held back for each
+  partition of an input, rows of one flush of ingest, for each partition that detect holds a writer
+  of checkpoints (1 MiB) and a reader while it is taken on (8 MiB, at most 16 at a time), remembered
+  rows of inputs that retry.
 The ceiling is the limit less the fixed part, and at most three quarters of the limit: then small keys
 are estimated, and an alert says so, before the kernel ends the process. */}}
 
@@ -66,7 +68,9 @@ are estimated, and an alert says so, before the kernel ends the process. */}}
 {{- $alerts := default (dict) $config.alerts -}}
 {{- $queue := include "exfilwatch.bytes" (default "32MiB" $detect.queue_bytes) | int64 -}}
 {{- $outbox := include "exfilwatch.bytes" (default "8MiB" $alerts.queue_bytes) | int64 -}}
-{{- $fixed = add $fixed $fetch (mul $root.Values.capacity.threads (add $queue $outbox)) -}}
+{{- $held := include "exfilwatch.partitionsPerMember" $root | int64 -}}
+{{- $fixed = add $fixed $fetch (mul $root.Values.capacity.threads (add $queue $outbox $outbox)) -}}
+{{- $fixed = add $fixed (mul $held $mib) (mul (min $held 16) 8 $mib) -}}
 {{- $retries := false -}}
 {{- range $config.inputs -}}
 {{- if or (eq (toString .retries) "true") (and (eq (toString .format) "trino") (ne (toString .retries) "false")) -}}
@@ -82,14 +86,13 @@ are estimated, and an alert says so, before the kernel ends the process. */}}
 {{- range until . }}{{ $power = mul $power 2 }}{{ end -}}
 {{- if eq (int64 $power) (int64 $entries) }}{{ $each = 64 }}{{ end -}}
 {{- end -}}
-{{- $held := include "exfilwatch.partitionsPerMember" $root | int64 -}}
 {{- $fixed = add $fixed (mul $entries $each $held) -}}
 {{- end -}}
 {{- end -}}
 {{- if ne $roles "detect" -}}
 {{- $ingest := default (dict) $config.ingest -}}
 {{- $hold := include "exfilwatch.bytes" (default "4MiB" $ingest.hold_bytes) | int64 -}}
-{{- $fixed = add $fixed $fetch $send (mul $hold $root.Values.capacity.inputPartitions) -}}
+{{- $fixed = add $fixed $fetch $send (mul 16 $mib) (mul $hold $root.Values.capacity.inputPartitions) -}}
 {{- end -}}
 {{- $fixed -}}
 {{- end -}}

@@ -239,6 +239,7 @@ spec:
       ports:
         - {name: http, containerPort: {{ include "exfilwatch.port" $root }}, protocol: TCP}
       # None of them asks the broker: /readyz is about partitions, /healthz about loops that turn.
+      # Not /startupz: a long restore, or a start while Kafka is away, is no reason to start anew.
       startupProbe:
         httpGet: {path: /healthz, port: http}
         {{- toYaml $v.probes.startup | nindent 8 }}

@@ -34,6 +34,19 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const NOT_CHECKED: &str = "rights (ACLs) to join the groups and to write events, state, alerts \
                                and dead letters; a run says so when it first may not";
 
+/// What can be told only of our own topics.
+pub const INPUTS_ALONE: &str = "topics that exfilwatch writes, its checkpoints, and rights (ACLs); \
+                                `--online=all` looks at the topics";
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Brokers and inputs: what must be there before anything of ours is.
+    Inputs,
+    /// Also our own topics and checkpoints.
+    All,
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -51,7 +64,7 @@ pub struct Report {
     pub silent_catalog: Vec<String>,
     /// Where detect would go on, by partition.
     pub positions: Vec<Position>,
-    /// What was not looked at: [`NOT_CHECKED`].
+    /// What was not looked at: [`NOT_CHECKED`] or [`INPUTS_ALONE`].
     pub not_checked: &'static str,
 }
 
@@ -66,12 +79,22 @@ impl Report {
 /// Asks the broker and reads samples; `doing` is told what takes a moment.
 ///
 /// # Errors
-/// The broker does not answer or a setting is wrong. Unfit topics are in the report.
-pub fn check(config: &Config, doing: &dyn Fn(&str)) -> Result<Report, Error> {
-    let mut report = Report { not_checked: NOT_CHECKED, ..Report::default() };
-    doing("asking for topics");
+/// No broker answers within `timeout`, or not later, or a setting is wrong. Unfit topics are in the
+/// report.
+pub fn check(
+    config: &Config,
+    scope: Scope,
+    timeout: Duration,
+    doing: &dyn Fn(&str),
+) -> Result<Report, Error> {
+    let all = scope == Scope::All;
+    let not_checked = if all { NOT_CHECKED } else { INPUTS_ALONE };
+    let mut report = Report { not_checked, ..Report::default() };
+    doing("waiting for a broker");
     let topics = Topics::new(config)?;
-    let cluster = match topics.inspect() {
+    topics.reach(timeout)?;
+    doing("asking for topics");
+    let cluster = match if all { topics.inspect() } else { topics.inspect_inputs() } {
         Ok(cluster) => cluster,
         Err(Error::Topics { faults }) => {
             report.faults = faults;
@@ -81,11 +104,22 @@ pub fn check(config: &Config, doing: &dyn Fn(&str)) -> Result<Report, Error> {
     };
     report.cluster.clone_from(&cluster.id);
     report.warnings.clone_from(&cluster.warnings);
-    check_time(config, &topics, &mut report);
-    if report.faults.is_empty() {
+    check_time(config, scope, &topics, &mut report);
+    if all && report.faults.is_empty() {
         doing("reading checkpoints");
         check_positions(config, &cluster, &topics, &mut report)?;
     }
+    sample(config, &topics, &mut report, doing)?;
+    Ok(report)
+}
+
+/// Reads the newest records of each input, and says which rules and entries none of them matched.
+fn sample(
+    config: &Config,
+    topics: &Topics<'_>,
+    report: &mut Report,
+    doing: &dyn Fn(&str),
+) -> Result<(), Error> {
     let rules = compile(&config.rules);
     let identity = Identity::new(&config.identity);
     let catalog = Catalog::new(config.catalog.clone());
@@ -119,7 +153,7 @@ pub fn check(config: &Config, doing: &dyn Fn(&str)) -> Result<Report, Error> {
         (silent_rules.cloned().collect(), silent_catalog.cloned().collect());
     report.silent_rules = silent_rules;
     report.silent_catalog = silent_catalog;
-    Ok(report)
+    Ok(())
 }
 
 /// The checkpoints beside what detect reads, once there is any of both.
@@ -145,10 +179,10 @@ fn check_positions(
 }
 
 /// Times of the records that detect reads stand for broker time (W4).
-fn check_time(config: &Config, topics: &Topics<'_>, report: &mut Report) {
+fn check_time(config: &Config, scope: Scope, topics: &Topics<'_>, report: &mut Report) {
     let keyed = config.inputs.iter().filter(|input| input.keyed);
     let mut names: Vec<&str> = keyed.map(|input| input.topic.as_str()).collect();
-    if names.is_empty() {
+    if names.is_empty() && scope == Scope::All {
         names.push(&config.topics.events);
     }
     let Ok(settings) = topics.settings(&names) else { return };

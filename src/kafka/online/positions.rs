@@ -3,10 +3,7 @@
 
 use std::fmt;
 
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _};
 use serde::Serialize;
 
 use super::CALL_TIMEOUT;
@@ -42,10 +39,9 @@ pub struct Position {
 pub(super) fn positions(config: &Config, origin: &Origin) -> Result<Vec<Position>, Error> {
     let partitions = i32::try_from(origin.partitions).unwrap_or(i32::MAX);
     let group = format!("{}-detect", config.kafka.group_id);
-    let failed = |cause| Error::Client { client: "check".to_owned(), cause };
     let mut settings = client::consumer(&config.kafka, "check", &group);
     settings.set("statistics.interval.ms", "0");
-    let consumer: BaseConsumer = settings.create().map_err(failed)?;
+    let consumer = client::reader(&config.kafka, "check", &settings)?;
     let doing = || Error::call(format!("cannot read the positions of {}", origin.topic));
     let mut list = TopicPartitionList::new();
     list.add_partition_range(&origin.topic, 0, partitions - 1);

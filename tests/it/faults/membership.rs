@@ -37,9 +37,11 @@ fn a_static_member_that_is_back_in_time_moves_no_partition() {
     setup.property("session.timeout.ms", "30000");
     let topic = setup.input("json", 4);
     let lines = one_input(&topic);
+    // Both roles are in one process: one name in two groups.
     let start = |pod: &str| {
-        setup.property("group.instance.id", pod);
-        setup.run(&lines)
+        let service = setup.start_with(&["--instance-id", pod], &lines);
+        service.ready();
+        service
     };
     let (mut one, two) = (start("pod-0"), start("pod-1"));
     until("partitions shared evenly", SETTLED, || assigned(&one) == 4 && assigned(&two) == 4);

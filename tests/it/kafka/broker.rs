@@ -30,6 +30,8 @@ pub(crate) struct Broker {
     folder: PathBuf,
     class_path: String,
     port: u16,
+    /// Where SASL OAUTHBEARER is spoken, if anywhere.
+    tokens: Option<u16>,
 }
 
 impl Broker {
@@ -41,7 +43,16 @@ impl Broker {
     /// The same, advertising the port of a proxy that `proxy` starts, given a free port and that of
     /// the broker.
     pub(super) fn behind(proxy: impl FnOnce(u16, u16) -> u16) -> Result<Self, String> {
-        let mut broker = Self::formatted(1, &[free_port()], proxy)?;
+        let mut broker = Self::formatted(1, &[free_port()], proxy, None)?;
+        broker.up()?;
+        Ok(broker)
+    }
+
+    /// The same with a second port, for whoever has a token: unsecured ones (RFC 7515, appendix
+    /// A.5) that have not ended. Who does not bring a new one in time is disconnected.
+    pub(super) fn with_tokens() -> Result<Self, String> {
+        let plain = |_, broker| broker;
+        let mut broker = Self::formatted(1, &[free_port()], plain, Some(free_port()))?;
         broker.up()?;
         Ok(broker)
     }
@@ -51,7 +62,7 @@ impl Broker {
     pub(super) fn cluster(nodes: usize) -> Result<Vec<Self>, String> {
         let controllers: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
         let mut brokers = (1..=nodes)
-            .map(|node| Self::formatted(node, &controllers, |_, broker| broker))
+            .map(|node| Self::formatted(node, &controllers, |_, broker| broker, None))
             .collect::<Result<Vec<_>, _>>()?;
         // None answers before most of them are there.
         brokers.iter_mut().try_for_each(Self::spawn)?;
@@ -63,15 +74,16 @@ impl Broker {
         node: usize,
         controllers: &[u16],
         proxy: impl FnOnce(u16, u16) -> u16,
+        tokens: Option<u16>,
     ) -> Result<Self, String> {
         let class_path = jars::class_path()?;
         let folder = new_folder().map_err(|error| format!("no folder for the broker: {error}"))?;
         let listens = free_port();
         let port = proxy(free_port(), listens);
-        let text = properties(&folder, node, (listens, port), controllers);
+        let text = properties(&folder, node, (listens, port), controllers, tokens);
         fs::write(folder.join("server.properties"), text)
             .map_err(|error| format!("server.properties: {error}"))?;
-        let broker = Self { process: None, folder, class_path, port };
+        let broker = Self { process: None, folder, class_path, port, tokens };
         let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"];
         let status = broker.java(&format)?.status().map_err(|error| no_java(&error))?;
         if !status.success() {
@@ -83,6 +95,12 @@ impl Broker {
     /// `host:port`.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `host:port` for whoever has a token.
+    #[allow(dead_code, reason = "for tests/it alone")]
+    pub(crate) fn tokens_address(&self) -> String {
+        format!("127.0.0.1:{}", self.tokens.expect("a broker with tokens"))
     }
 
     /// Its process, while it runs: for what the kernel says of it.
@@ -199,18 +217,21 @@ fn properties(
     node: usize,
     (listens, port): (u16, u16),
     controllers: &[u16],
+    tokens: Option<u16>,
 ) -> String {
     let voter = |(index, port): (usize, &u16)| format!("{}@127.0.0.1:{port}", index + 1);
     let voters: Vec<String> = controllers.iter().enumerate().map(voter).collect();
     let copies = controllers.len().min(3);
+    let listener = tokens.map(|port| format!(",TOKENS://127.0.0.1:{port}")).unwrap_or_default();
+    let settings = if tokens.is_some() { TOKENS } else { "" };
     format!(
         "process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{listens},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{listens}{listener},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listener}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TOKENS:SASL_PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 min.insync.replicas={in_sync}
@@ -230,10 +251,18 @@ log.cleaner.dedupe.buffer.size=4194304
 log.index.size.max.bytes=1048576
 num.network.threads=2
 num.io.threads=2
-",
+{settings}",
         voters = voters.join(","),
         controller = controllers[node - 1],
         in_sync = copies.div_ceil(2),
         data = folder.join("data").display()
     )
 }
+
+/// Kafka's own validator of unsecured tokens is what a listener has without another.
+const TOKENS: &str = "listener.name.tokens.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.tokens.oauthbearer.sasl.jaas.config=\
+org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+unsecuredLoginStringClaim_sub=\"broker\";
+connections.max.reauth.ms=3600000
+";

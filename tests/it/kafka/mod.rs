@@ -35,6 +35,15 @@ pub(crate) fn private() -> Option<Broker> {
     available(Broker::start())
 }
 
+/// A broker with a second port that takes unsecured tokens: [`Broker::tokens_address`].
+///
+/// # Panics
+/// There is none and the environment demands one.
+#[allow(dead_code, reason = "for tests/it alone")]
+pub(crate) fn with_tokens() -> Option<Broker> {
+    available(Broker::with_tokens())
+}
+
 /// The same behind a proxy: `proxy` gets the port to listen on and that of the broker, and starts
 /// it.
 ///
