@@ -16,7 +16,7 @@ use serde_json::Value;
 const SEEN_MAX: usize = 100_000;
 
 /// Calls `say` with a line for each alert, until it answers false.
-pub fn follow(
+pub(crate) fn follow(
     brokers: &str,
     topic: &str,
     group: &str,
