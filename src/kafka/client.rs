@@ -23,7 +23,7 @@ use rdkafka::{
 use tracing::{debug, info, warn};
 
 use super::{Error, token};
-use crate::config::{KafkaConfig, OAUTHBEARER};
+use crate::config::{KafkaConfig, OAUTHBEARER, Secrets};
 
 /// Longest message our producers hand to librdkafka, before compression. What ingest flushes at
 /// (`pipeline::ingest`) keeps its messages below.
@@ -167,7 +167,7 @@ fn overlay(under: &mut ClientConfig, over: &ClientConfig) {
 pub struct Notes {
     client: String,
     /// What librdkafka must not say: it shows settings where `debug` asks for them.
-    hidden: Vec<String>,
+    hidden: Secrets,
     /// `kafka.oauth_token_file`.
     token_file: Option<PathBuf>,
     fatal: OnceLock<String>,
@@ -181,9 +181,7 @@ impl Notes {
     /// For a client of this name.
     #[must_use]
     pub fn new(config: &KafkaConfig, client: &str) -> Arc<Self> {
-        // A shorter text is in many words and no secret.
-        let secrets = config.secrets.iter().filter(|(_, value)| value.len() >= SECRET_BYTES_MIN);
-        let hidden = secrets.map(|(_, value)| value.to_owned()).collect();
+        let hidden = config.secrets.clone();
         let (client, token_file) = (client.to_owned(), config.oauth_token_file.clone());
         Arc::new(Self { client, hidden, token_file, ..Self::default() })
     }
@@ -191,8 +189,9 @@ impl Notes {
     /// What librdkafka says, without the secrets of `kafka.properties_from_files`.
     fn fit_to_show<'t>(&self, said: &'t str) -> Cow<'t, str> {
         let mut said = Cow::Borrowed(said);
-        for secret in &self.hidden {
-            if said.contains(secret) {
+        for (_, secret) in self.hidden.iter() {
+            // A shorter text is in many words and no secret.
+            if secret.len() >= SECRET_BYTES_MIN && said.contains(secret) {
                 said = Cow::Owned(said.replace(secret, "***"));
             }
         }
@@ -292,5 +291,38 @@ impl ClientContext for Context {
             // Each has had its log line already.
             debug!(client, "{error}: {reason}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Config;
+
+    const FILE: &str = "\
+kafka: {bootstrap_servers: 'a:1', properties_from_files: {sasl.password: p, sasl.username: u}}
+inputs: [{topic: reads}]
+rules: [{id: records, limits: [{window: 1h, above: 500}]}]
+";
+
+    #[test]
+    fn what_librdkafka_says_is_shown_without_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("exfilwatch.yaml", FILE), ("p", "hunter22\n"), ("u", "me")] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let config = Config::load(&folder.path().join("exfilwatch.yaml")).unwrap();
+        let notes = Notes::new(&config.kafka, "test");
+        let said = notes.fit_to_show("[thrd:app]:   sasl.password = hunter22 (hunter22)");
+        assert_eq!(said, "[thrd:app]:   sasl.password = *** (***)");
+        let said = notes.fit_to_show("some words");
+        assert!(matches!(said, Cow::Borrowed("some words")), "two letters are no secret");
+        Context(Arc::clone(&notes)).error(KafkaError::Canceled, "no login with hunter22");
+        assert_eq!(notes.last_said().as_deref(), Some("no login with ***"));
+        let settings = base(&config.kafka, "test");
+        assert_eq!(settings.get("sasl.password"), Some("hunter22"));
+        assert!(!format!("{settings:?} {notes:?}").contains("hunter22"));
     }
 }

@@ -119,6 +119,9 @@ Shapes and types are refused by values.schema.json before this. */}}
 {{- if and (or $v.strimzi.user.enabled (eq $v.topics.create "strimzi")) (not $v.strimzi.cluster) -}}
 {{- fail "strimzi.cluster is empty: topics and users belong to a Kafka resource; give its name" -}}
 {{- end -}}
+{{- if and $v.strimzi.user.enabled (eq $v.topics.create "job") -}}
+{{- fail "topics.create: job runs before the release is there, and so before the credentials of strimzi.user: use topics.create: strimzi or program" -}}
+{{- end -}}
 {{- $cores := (default (dict) $v.config.detect).threads -}}
 {{- if and $cores (ne (int64 $cores) (int64 $v.capacity.threads)) -}}
 {{- fail (printf "config.detect.threads (%d) and capacity.threads (%d) differ: memory is worked out from the latter; give that alone" (int64 $cores) (int64 $v.capacity.threads)) -}}

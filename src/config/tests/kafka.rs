@@ -166,7 +166,7 @@ fn a_token_needs_a_protocol_with_sasl_and_no_other_mechanism() {
         "security.protocol: sasl_ssl",
         "security.protocol: SASL_PLAINTEXT",
         "security.protocol: sasl_ssl, sasl.mechanism: OAUTHBEARER",
-        "security.protocol: sasl_ssl, sasl.mechanisms: OAUTHBEARER, sasl.oauthbearer.method: default",
+        "security.protocol: sasl_ssl, sasl.mechanisms: OAUTHBEARER",
     ] {
         assert_eq!(with(good), Vec::<String>::new(), "{good}; the file need not be there yet");
     }
@@ -175,6 +175,7 @@ fn a_token_needs_a_protocol_with_sasl_and_no_other_mechanism() {
         ("security.protocol: ssl", "no token would be sent"),
         ("security.protocol: sasl_ssl, sasl.mechanism: PLAIN", "`sasl.mechanism` is another"),
         ("security.protocol: sasl_ssl, sasl.mechanisms: PLAIN", "`sasl.mechanisms` is another"),
+        ("security.protocol: sasl_ssl, sasl.mechanism: oauthbearer", "`sasl.mechanism` is another"),
         (
             "security.protocol: sasl_ssl, enable.sasl.oauthbearer.unsecure.jwt: true",
             "makes tokens of its own",
