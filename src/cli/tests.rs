@@ -18,6 +18,7 @@ fn output_of(line: &str) -> (Outcome, String) {
         Command::Rules(Rules::Lint(args)) => lint::run(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out),
+        Command::Canary(args) => canary::run(&args, &mut out),
         Command::Replay(args) => replay::run(args, &mut out),
         Command::Run(_) | Command::Demo(_) => panic!("{line} is not for a test"),
     };
@@ -68,6 +69,9 @@ fn a_usage_error_ends_with_2_and_help_with_0() {
     for line in ["exfilwatch replay --as-of noon", "exfilwatch rules lint", "exfilwatch schema x"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
+    for line in ["exfilwatch canary --timeout 0s", "exfilwatch canary --timeout soon"] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
     for line in ["exfilwatch --help", "exfilwatch run --help", "exfilwatch --version"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
     }
@@ -82,6 +86,7 @@ fn the_options_of_the_contract_are_understood() {
         "exfilwatch replay -c x.yaml --format trino --alerts a --summary s \
          --as-of 2026-04-01T09:30:00Z --output json a.ndjson b.parquet",
         "exfilwatch replay -c x.yaml -",
+        "exfilwatch canary --config=x.yaml --key-file=k --input q --timeout=60s --output json",
         "exfilwatch rules lint a.yaml b.yaml",
         "exfilwatch completions zsh",
     ] {

@@ -127,6 +127,14 @@ impl Written for Duration {
     }
 }
 
+/// A length of time as the configuration writes it.
+///
+/// # Errors
+/// It is none.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    Duration::parse(text).map_err(|problem| format!("{problem}; expected {}", Duration::EXPECTED))
+}
+
 impl Written for WindowSpan {
     const FORMAT: &'static str = "window-text";
     const EXPECTED: &'static str =

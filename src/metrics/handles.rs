@@ -51,6 +51,8 @@ pub struct InputCounts {
     pub events: u64,
     /// Events handed to the router.
     pub forwarded: u64,
+    /// Canaries handed to the router.
+    pub canary: u64,
     /// Events ignored, in the order of [`IgnoreReason::ALL`].
     pub ignored: [u64; IgnoreReason::ALL.len()],
     /// Dead letters, in the order of [`DecodeError::CODES`].
@@ -79,6 +81,7 @@ pub struct InputMetrics {
     records: Counter,
     bytes: Counter,
     forwarded: Counter,
+    canary: Counter,
     ignored: [Counter; IgnoreReason::ALL.len()],
     dead_letters: [Counter; DecodeError::CODES.len()],
     account: Part,
@@ -91,6 +94,7 @@ impl InputMetrics {
     pub fn add(&mut self, counts: &mut InputCounts) -> u64 {
         let counts = std::mem::take(counts);
         let went = counts.forwarded
+            + counts.canary
             + counts.ignored.iter().sum::<u64>()
             + counts.dead_letters.iter().sum::<u64>();
         let difference = counts.events.abs_diff(went);
@@ -99,6 +103,7 @@ impl InputMetrics {
         self.records.inc_by(counts.records);
         self.bytes.inc_by(counts.bytes);
         self.forwarded.inc_by(counts.forwarded);
+        self.canary.inc_by(counts.canary);
         for (counter, count) in self.ignored.iter().zip(counts.ignored) {
             counter.inc_by(count);
         }
@@ -277,6 +282,7 @@ impl Metrics {
             records: self.records_read.with_label_values(&[topic]),
             bytes: self.records_read_bytes.with_label_values(&[topic]),
             forwarded: outcome("forwarded", "none"),
+            canary: outcome("canary", "none"),
             ignored: IgnoreReason::ALL.map(|reason| outcome("ignored", reason.code())),
             dead_letters: DecodeError::CODES.map(|code| outcome("dead_letter", code)),
             account: self.account_difference.part(&[Role::Ingest.as_str()]),
