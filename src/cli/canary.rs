@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Configuration file, as the service has it
     #[arg(short, long, value_name = "FILE", default_value = "exfilwatch.yaml")]
     config: PathBuf,
-    /// File with the key [default: canary.key_file of the configuration]
+    /// File with the key [default: that of the configuration]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Input to write to; it must take canonical JSON [default: the first that does]

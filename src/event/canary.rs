@@ -214,8 +214,8 @@ mod tests {
     #[test]
     fn a_key_is_16_bytes_to_64_kib_and_never_shown() {
         assert_eq!(CanaryKey::new(&[7; 15]), Err(15));
-        assert_eq!(CanaryKey::new(&[7; (64 << 10) + 1]), Err((64 << 10) + 1));
-        assert!(CanaryKey::new(&[7; 64 << 10]).is_ok());
+        assert_eq!(CanaryKey::new(&vec![7; (64 << 10) + 1]), Err((64 << 10) + 1));
+        assert!(CanaryKey::new(&vec![7; 64 << 10]).is_ok());
         assert_eq!(format!("{:?}", key()), "CanaryKey(..)");
     }
 

@@ -214,14 +214,15 @@ fn settle(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn an_alert_is_known_by_its_rule_and_the_principal_as_it_was_written() {
         let alert = |rule: &str, uid: &str| {
-            format!(
-                r#"{{"finding_info":{{"analytic":{{"uid":"{rule}"}}}},"actor":{{"user":{{"uid":"{uid}"}}}}}}"#
-            )
+            let info = json!({"analytic": {"uid": rule}});
+            json!({"finding_info": info, "actor": {"user": {"uid": uid}}}).to_string()
         };
         let mine = "exfilwatch-canary/ab";
         assert!(is_alert_of(mine, alert("exfilwatch.canary", mine).as_bytes()));

@@ -26,7 +26,12 @@ pub(crate) fn to_come(expression: &str) -> bool {
 
 /// Groups as the chart renders them for the case `operators`, with every alert in force.
 pub(crate) fn groups(helm: &Path) -> Value {
-    let sets = ["prometheusRule.disabled=[]", "prometheusRule.overrides={}"];
+    let sets = [
+        "prometheusRule.disabled=[]",
+        "prometheusRule.overrides={}",
+        r#"canary.existingSecret="canary""#,
+        "canary.cronJob.enabled=true",
+    ];
     let output = helm::template(helm, &[helm::case("operators")], &sets);
     assert!(output.status.success(), "{}", tools::said(&output));
     let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Panels and marks that show nothing while all is well, by title.
-const EMPTY_IN_HEALTH: [&str; 3] = ["Alerts", "Canary", "Messages refused by Kafka"];
+const EMPTY_IN_HEALTH: [&str; 2] = ["Alerts", "Messages refused by Kafka"];
 
 /// Between two scrapes. Rates are taken over fifteen of them.
 const SCRAPE_S: u64 = 1;
@@ -132,12 +132,20 @@ fn every_expression_of_dashboards_and_alerts_has_data_on_a_real_prometheus() {
     let Some(watch) = Watch::start(&groups) else { return };
     let setup = Setup::new(&kafka, "watched");
     let topic = setup.input("json", 2);
-    let lines = format!("inputs:\n  - topic: {topic}\ndetect: {{checkpoint_interval: 1s}}\n");
+    fs::write(setup.path("canary.key"), "a key of more than 16 bytes").unwrap();
+    let lines = format!(
+        "inputs:\n  - topic: {topic}\ndetect: {{checkpoint_interval: 1s}}\n\
+         canary: {{key_file: canary.key}}\n"
+    );
     let [first, mut second] = [setup.run(&lines), setup.run(&lines)];
     watch.scrape(&[&first, &second]);
     for number in 0..20 {
         round(&kafka, &topic, number);
         match number {
+            3 => {
+                let canary = setup.command(&["canary"], &lines);
+                assert!(canary.status.success(), "{}", tools::said(&canary));
+            }
             5 => setup.rules("more.yaml", "rules: [{id: more, limits: [{window: 1h, above: 9}]}]"),
             8 => setup.rules("bad.yaml", "rules: [{id: more}]"),
             // Who is started with faulty rules does not start.

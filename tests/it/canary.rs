@@ -71,6 +71,7 @@ fn a_canary_comes_through_and_is_seen_by_no_other_rule() {
     });
     assert!(metrics.sum(last, &[]) >= before / 1000);
     let mut reader = setup.reader("alerts");
+    reader.until("three alerts", SOON, |seen| seen.len() >= 3);
     let records = reader.during(Duration::from_millis(500));
     let found: Vec<Finding> = records.iter().map(Finding::of).collect();
     assert!(found.iter().all(|finding| finding.rule == RULE && finding.severity == 1));
