@@ -9,7 +9,6 @@ use super::Outcome;
 use super::output::{GREEN, Output, OutputArg, paint, write_fault, write_json};
 use crate::config::{self, Config, Loaded};
 use crate::kafka::online::{self, Scope};
-use crate::rules::compile;
 
 /// Faults are reported all at once, each with file, line and column, what was found, what is
 /// allowed and a hint. Warnings are for what is valid but probably not meant, such as a rule that
@@ -106,7 +105,7 @@ fn summarise(
     output: Output,
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
-    let set = compile(&config.rules);
+    let set = config.rule_set();
     let routes: Vec<&str> = set.routes().into_iter().map(crate::event::GroupBy::as_str).collect();
     let inputs = config.inputs.len();
     match output {

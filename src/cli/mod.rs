@@ -3,6 +3,7 @@
 //! One file a command; each takes its own arguments and writes to the output it is given. Never
 //! here: work. A command calls the library and says what came of it.
 
+mod canary;
 mod check;
 mod completions;
 mod demo;
@@ -48,7 +49,7 @@ impl From<Outcome> for ExitCode {
 const EXIT_CODES: &str = "\
 Exit codes:
   0   fine
-  1   findings (alerts in a replay, doubts in rules), or the command failed
+  1   findings (alerts in a replay, doubts in rules), no alert of a canary, or the command failed
   2   usage
   78  bad configuration; every fault is reported in one run
 
@@ -62,6 +63,7 @@ Examples:
   exfilwatch demo                            a staged theft, with nothing to install
   exfilwatch check -c exfilwatch.yaml        all faults of a configuration, before a start
   exfilwatch run -c exfilwatch.yaml          the service
+  exfilwatch canary -c exfilwatch.yaml       does an event still become an alert?
   exfilwatch replay -c exfilwatch.yaml events.ndjson.gz   what would have fired?
 ";
 
@@ -83,6 +85,8 @@ enum Command {
     Demo(demo::Args),
     /// Check configuration and rules, without starting anything
     Check(check::Args),
+    /// Send an event through a running service and wait for its alert
+    Canary(canary::Args),
     /// Tell what would have fired, from files or stdin, without Kafka
     Replay(replay::Args),
     /// Work on rule files
@@ -119,6 +123,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(args, out),
         Command::Check(args) => check::run(&args, out),
+        Command::Canary(args) => canary::run(&args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Rules(Rules::Lint(args)) => lint::run(&args, out),
         Command::Topics(Topics::Create(args)) => topics::create(&args, out),

@@ -19,6 +19,7 @@ fn output_of(line: &str) -> (Outcome, String) {
         Command::Topics(Topics::Create(args)) => topics::create(&args, &mut out),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out),
+        Command::Canary(args) => canary::run(&args, &mut out),
         Command::Replay(args) => replay::run(args, &mut out),
         Command::Run(_) | Command::Demo(_) => panic!("{line} is not for a test"),
     };
@@ -83,6 +84,9 @@ fn a_usage_error_ends_with_2_and_help_with_0() {
         let line = format!("exfilwatch run --instance-id={name}");
         assert_eq!(parse(&line).unwrap_err().exit_code(), 2, "{line}");
     }
+    for line in ["exfilwatch canary --timeout 0s", "exfilwatch canary --timeout soon"] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
     for line in ["exfilwatch --help", "exfilwatch run --help", "exfilwatch --version"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
     }
@@ -103,6 +107,7 @@ fn the_options_of_the_contract_are_understood() {
         "exfilwatch topics create --config=x.yaml",
         "exfilwatch topics create -c x.yaml --output json",
         "exfilwatch replay -c x.yaml -",
+        "exfilwatch canary --config=x.yaml --key-file=k --input q --timeout=60s --output json",
         "exfilwatch rules lint a.yaml b.yaml",
         "exfilwatch completions zsh",
     ] {

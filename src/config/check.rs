@@ -13,7 +13,8 @@ use super::raw::{
 use super::values::{Bytes, Glob, List, Name, Role, Text, TopicName, show_size, show_span};
 use super::{
     AlertsConfig, Config, DeadLetterConfig, DedupConfig, DetectConfig, HttpConfig, IngestConfig,
-    Input, KafkaConfig, Roles, ShutdownConfig, Start, TopicShape, Topics, kafka, lint, rules,
+    Input, KafkaConfig, Roles, ShutdownConfig, Start, TopicShape, Topics, canary, kafka, lint,
+    rules,
 };
 use crate::event::{Format, SourceDefaults, catalog::CatalogEntry, identity::IdentitySpec};
 use crate::rules::GroupBy;
@@ -109,6 +110,7 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
     let shutdown = shutdown(raw.shutdown.unwrap_or_default().drain_timeout, &kafka, &mut check);
     let catalog = catalog(raw.catalog.unwrap_or_default(), &mut check);
     let identity = identity(raw.identity.unwrap_or_default(), &mut check);
+    let canary = raw.canary.and_then(|raw| canary::config(raw, file, &mut check));
     own_topics_are_distinct(&topics, &mut check);
     let found = rules::load(
         file,
@@ -139,6 +141,7 @@ pub(super) fn config(file: &Path, raw: RawConfig, doc: &Doc, report: &mut Report
         shutdown,
         catalog,
         identity,
+        canary,
         rules: found.rules,
         rule_paths: found.paths,
     };

@@ -3,6 +3,7 @@
 //! `Config` is the high form: code past this boundary never sees YAML. How it is read, checked and
 //! reported is in the files beside this one.
 
+mod canary;
 mod check;
 mod credentials;
 mod doc;
@@ -20,11 +21,17 @@ mod yaml;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    event::{Format, SourceDefaults, catalog::CatalogEntry, identity::IdentitySpec},
-    rules::written::WrittenRule,
+    event::{
+        Format, SourceDefaults, canary::CanaryKey, catalog::CatalogEntry, identity::IdentitySpec,
+    },
+    rules::{
+        RuleSet, compile,
+        written::{WrittenRule, canary_rule},
+    },
     units::EventTime,
 };
 
+pub use canary::read_key;
 pub use credentials::{OAUTHBEARER, SECRET_BYTES_MAX, Secrets};
 pub use fault::{FAULTS_SHOWN_MAX, Fault, Faults};
 pub use kafka::{OWNED_PROPERTIES, instance_id};
@@ -65,6 +72,8 @@ pub struct Config {
     pub catalog: Vec<CatalogEntry>,
     /// How names become principals.
     pub identity: IdentitySpec,
+    /// What canaries are signed with; none: there are no canaries.
+    pub canary: Option<CanaryKey>,
     /// Rules of all files and in place, default rules included, checked.
     pub rules: Vec<WrittenRule>,
     /// Files and globs (`rules/*.yaml`) the rules came from, this file first; see
@@ -73,6 +82,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// The rules that the service runs on: those of the files and, where there is a key for
+    /// canaries, the built-in one that finds them.
+    #[must_use]
+    pub fn rule_set(&self) -> RuleSet {
+        let mut written = self.rules.clone();
+        if self.canary.is_some() {
+            written.push(canary_rule());
+        }
+        compile(&written)
+    }
+
     /// Top-level keys whose values differ from `other`'s, the rules and their files apart.
     #[must_use]
     pub fn differs_in(&self, other: &Self) -> Vec<&'static str> {
@@ -90,6 +110,7 @@ impl Config {
             ("shutdown", self.shutdown != other.shutdown),
             ("catalog", self.catalog != other.catalog),
             ("identity", self.identity != other.identity),
+            ("canary", self.canary != other.canary),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

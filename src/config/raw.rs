@@ -57,6 +57,8 @@ pub(super) struct RawConfig {
     pub(super) catalog: Option<List<RawCatalogEntry>>,
     /// How the names of one person become one principal.
     pub(super) identity: Option<RawIdentity>,
+    /// Events that are sent through to see that alerts come: `exfilwatch canary`.
+    pub(super) canary: Option<RawCanary>,
     /// Rule files by path beside this file (* and ? in the last part), or rules written in place.
     #[schemars(required, length(min = 1))]
     pub(super) rules: Option<List<RawRuleEntry>>,
@@ -285,6 +287,16 @@ pub(super) struct RawIdentity {
     /// What goes before the name, to keep equal names of different systems apart.
     #[schemars(extend("default" = []))]
     pub(super) qualify_by: Option<List<OneOf<Qualifier>>>,
+}
+
+/// `canary:`
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCanary {
+    /// File with the key that canaries are signed with: 16 bytes to 64 KiB, the same for all
+    /// members and for `exfilwatch canary`. One newline at its end is left out.
+    #[schemars(required)]
+    pub(super) key_file: Option<Text<Name>>,
 }
 
 /// Path of rule files, or a rule in place.

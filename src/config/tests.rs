@@ -1,5 +1,6 @@
 //! Faulty configurations and the exact words they get; what is doubtful; what a good one becomes.
 
+mod canary;
 mod docs;
 mod kafka;
 mod watched;

@@ -109,6 +109,8 @@ struct Message<'a> {
     broker_time: EventTime,
     /// Later event times are clamped to this.
     latest: EventTime,
+    /// Some row of it is a canary.
+    has_canaries: bool,
 }
 
 impl Engine {
@@ -144,8 +146,9 @@ impl Engine {
     /// `broker_time` is the record's `LogAppendTime`.
     pub fn apply(&mut self, batch: &Batch, broker_time: EventTime) {
         let latest = broker_time.plus_millis(self.options.allowed_skew_ms);
-        let message = Message { batch, broker_time, latest };
         self.resolve(batch, broker_time);
+        let has_canaries = self.context_ids.iter().any(|id| self.contexts.context(*id).canary);
+        let message = Message { batch, broker_time, latest, has_canaries };
         self.check_chain(batch, broker_time);
         for start in (0..batch.len()).step_by(CHUNK) {
             let rows = start..(start + CHUNK).min(batch.len());
@@ -238,8 +241,10 @@ impl Engine {
             at = message.latest;
             self.stats.clamped += 1;
         }
+        // A canary comes at any time, whatever time the sources have come to.
+        let tells_time = !message.has_canaries || !self.is_canary(batch, row);
         // A clock that is ahead must not close the episodes of others.
-        if self.time.advance(at.min(message.broker_time)) {
+        if tells_time && self.time.advance(at.min(message.broker_time)) {
             self.close_due(message.broker_time);
         }
         if self.count(message, row, at) {
@@ -250,6 +255,10 @@ impl Engine {
             self.row_too_late(at, message.broker_time);
         }
         self.watch_budget(message.broker_time);
+    }
+
+    fn is_canary(&self, batch: &Batch, row: usize) -> bool {
+        self.contexts.context(self.context_id(batch, row)).canary
     }
 
     /// Whether a source that retries has sent this event before.

@@ -35,6 +35,9 @@ pub struct Context {
     pub application: Option<Box<str>>,
     /// Whether the query ended well.
     pub success: Option<bool>,
+    /// Ingest has found a valid signature: the event is a canary, and no rule of a user counts it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
 }
 
 /// One object of a [`Context`], after the catalogue.
@@ -98,6 +101,7 @@ impl Context {
             rows_quality: event.rows_quality,
             application: boxed(event.client_application.as_deref()),
             success: event.success,
+            canary: false,
         };
         (context, entries)
     }

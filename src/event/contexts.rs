@@ -29,9 +29,9 @@ pub(super) struct Entry {
 }
 
 impl Contexts {
-    /// Number of the event's context.
-    pub(super) fn intern(&mut self, event: &Event<'_>, catalog: &Catalog) -> u32 {
-        write_fields(event, &mut self.scratch);
+    /// Number of the event's context; a canary's is marked as such.
+    pub(super) fn intern(&mut self, event: &Event<'_>, canary: bool, catalog: &Catalog) -> u32 {
+        write_fields(event, canary, &mut self.scratch);
         let hash = self.hasher.hash_one(self.scratch.as_slice());
         let (entries, fields) = (&self.entries, self.scratch.as_slice());
         let known = self.table.find(hash, |&id| *entries[id as usize].fields == *fields);
@@ -39,7 +39,8 @@ impl Contexts {
             return id;
         }
         let id = u32::try_from(entries.len()).expect("flushing bounds the contexts");
-        let (context, catalog_entries) = Context::of(event, catalog);
+        let (mut context, catalog_entries) = Context::of(event, catalog);
+        context.canary = canary;
         self.entries.push(Entry {
             hash,
             fields: fields.into(),
@@ -54,7 +55,7 @@ impl Contexts {
 }
 
 /// The fields a context is made of, each with its length, so that different ones never look alike.
-fn write_fields(event: &Event<'_>, out: &mut Vec<u8>) {
+fn write_fields(event: &Event<'_>, canary: bool, out: &mut Vec<u8>) {
     fn text(out: &mut Vec<u8>, text: Option<&str>) {
         let length =
             text.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX - 1));
@@ -87,5 +88,5 @@ fn write_fields(event: &Event<'_>, out: &mut Vec<u8>) {
     out.push(event.destination as u8);
     out.push(event.rows_quality as u8);
     text(out, event.client_application.as_deref());
-    out.push(event.success.map_or(2, u8::from));
+    out.push(event.success.map_or(2, u8::from) | u8::from(canary) << 4);
 }

@@ -6,6 +6,7 @@
 pub mod arrow;
 pub mod batch;
 mod builder;
+pub mod canary;
 pub mod canonical;
 pub mod catalog;
 mod columns;

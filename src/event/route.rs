@@ -138,9 +138,26 @@ impl Router {
     ///
     /// Events of one source must come in the order of (`offset`, `row`).
     pub fn push(&mut self, source: SourceId, offset: Offset, row: u32, event: &Event<'_>) {
+        self.route(source, (offset, row), event, false);
+    }
+
+    /// As [`Self::push`], for an event with a valid signature ([`super::canary`]): its row is
+    /// marked, and goes to the route by principal alone.
+    pub fn push_canary(&mut self, source: SourceId, offset: Offset, row: u32, event: &Event<'_>) {
+        self.route(source, (offset, row), event, true);
+    }
+
+    #[inline]
+    fn route(
+        &mut self,
+        source: SourceId,
+        (offset, row): (Offset, u32),
+        event: &Event<'_>,
+        canary: bool,
+    ) {
         self.stats.events += 1;
         self.stats.unknown_counts += u64::from(event.rows_quality == RowsQuality::Unknown);
-        let context = self.contexts.intern(event, &self.spec.catalog);
+        let context = self.contexts.intern(event, canary, &self.spec.catalog);
         for &entry in &self.contexts.entries[context as usize].catalog_entries {
             self.stats.catalog_matches[entry] += 1;
         }
@@ -151,6 +168,9 @@ impl Router {
         let principal_hash = hash(self.spec.seed, &principal);
         let origin = Origin { source, offset, row, context, principal_hash };
         for route in 0..self.spec.routes.len() {
+            if canary && self.spec.routes[route] != GroupBy::PrincipalId {
+                continue;
+            }
             self.push_route(route, &origin, event, &principal);
         }
         self.principal = principal;
@@ -517,6 +537,22 @@ mod tests {
         }
         let (_, batch) = flush(&mut router).remove(0);
         assert_eq!(batch.contexts().values().len(), 4);
+    }
+
+    #[test]
+    fn a_canary_is_marked_and_goes_to_the_route_by_principal_alone() {
+        let mut router = router(&[ClientAddress, PrincipalId], 1);
+        let id = router.source(&source(0));
+        router.push(id, Offset(0), 0, &event("ann"));
+        router.push_canary(id, Offset(1), 0, &event("ann"));
+        let batches = flush(&mut router);
+        let contexts = batches[0].1.contexts().values();
+        let contexts: Vec<_> = contexts.iter().flatten().collect();
+        assert_eq!((batches.len(), contexts.len()), (1, 2), "the mark alone tells them apart");
+        assert!(!contexts[0].contains("canary"), "as it was before there were canaries");
+        let read = |text| crate::event::context::Context::from_json(text).unwrap().canary;
+        assert!(!read(contexts[0]) && read(contexts[1]));
+        assert_eq!(router.stats().keyless[ClientAddress as usize], 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rdkafka::{
     ClientContext, Statistics,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig},
 };
 
@@ -42,8 +42,8 @@ pub struct Message<'a> {
 pub struct Report<T> {
     /// As given.
     pub ticket: T,
-    /// Delivered, or why not.
-    pub result: Result<(), KafkaError>,
+    /// Delivered to this partition and offset, or why not.
+    pub result: Result<(i32, i64), KafkaError>,
 }
 
 /// Why a message was not taken.
@@ -182,7 +182,8 @@ impl<T: Send + Sync + 'static> ProducerContext for Reporter<T> {
     type DeliveryOpaque = Box<T>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<T>) {
-        let result = result.as_ref().map(|_| ()).map_err(|(cause, _)| cause.clone());
+        let place = |message: &BorrowedMessage<'_>| (message.partition(), message.offset());
+        let result = result.as_ref().map(place).map_err(|(cause, _)| cause.clone());
         (self.reports)(Report { ticket: *ticket, result });
     }
 }

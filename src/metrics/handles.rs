@@ -55,6 +55,8 @@ pub struct InputCounts {
     pub quality: [u64; RowsQuality::ALL.len()],
     /// Records that they delivered.
     pub delivered: u64,
+    /// Canaries handed to the router.
+    pub canary: u64,
     /// Events ignored, in the order of [`IgnoreReason::ALL`].
     pub ignored: [u64; IgnoreReason::ALL.len()],
     /// Dead letters, in the order of [`DecodeError::CODES`].
@@ -92,6 +94,7 @@ pub struct InputMetrics {
     forwarded: Counter,
     quality: [Counter; RowsQuality::ALL.len()],
     delivered: Counter,
+    canary: Counter,
     ignored: [Counter; IgnoreReason::ALL.len()],
     dead_letters: [Counter; DecodeError::CODES.len()],
     account: Part,
@@ -104,6 +107,7 @@ impl InputMetrics {
     pub fn add(&mut self, counts: &mut InputCounts) -> u64 {
         let counts = std::mem::take(counts);
         let went = counts.forwarded
+            + counts.canary
             + counts.ignored.iter().sum::<u64>()
             + counts.dead_letters.iter().sum::<u64>();
         let difference = counts.events.abs_diff(went);
@@ -116,6 +120,7 @@ impl InputMetrics {
         for (counter, count) in self.quality.iter().zip(counts.quality) {
             counter.inc_by(count);
         }
+        self.canary.inc_by(counts.canary);
         for (counter, count) in self.ignored.iter().zip(counts.ignored) {
             counter.inc_by(count);
         }
@@ -304,6 +309,7 @@ impl Metrics {
             quality: RowsQuality::ALL
                 .map(|quality| self.events_quality.with_label_values(&[topic, quality.as_str()])),
             delivered: self.records_delivered.with_label_values(&[topic]),
+            canary: outcome("canary", "none"),
             ignored: IgnoreReason::ALL.map(|reason| outcome("ignored", reason.code())),
             dead_letters: DecodeError::CODES.map(|code| outcome("dead_letter", code)),
             account: self.account_difference.part(&[Role::Ingest.as_str()]),

@@ -18,7 +18,7 @@ use prometheus::{
 use crate::{
     alert::{Activity, Alert, Subject},
     event::DecodeError,
-    rules::RuleSet,
+    rules::{RuleSet, written::CANARY},
     units::EventTime,
 };
 
@@ -144,6 +144,17 @@ impl Metrics {
         if alert.activity != Activity::Close {
             self.alert_latency.observe(latency.max(0.0));
         }
+        if rule == CANARY && alert.activity == Activity::Create {
+            self.canary_latency.observe(latency.max(0.0));
+            self.canary_came_through(now);
+        }
+    }
+
+    /// A canary came through at `now`; or canaries are awaited since then, so that one that never
+    /// comes is noticed as well.
+    pub fn canary_came_through(&self, now: EventTime) {
+        let last = self.canary_last_success.with_label_values::<&str>(&[]);
+        last.set(handles::epoch_seconds(now));
     }
 }
 

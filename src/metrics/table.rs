@@ -67,8 +67,9 @@ metrics! {
     records_read_bytes: CounterVec "exfilwatch_records_read_bytes_total" ["topic"] "bytes"
         "Bytes of the values of the records read from an input topic.";
     events_read: CounterVec "exfilwatch_events_read_total" ["topic", "outcome", "reason"] "events"
-        "Events read from an input topic by what became of them: forwarded, ignored or \
-         dead_letter, with the reason; a record that cannot be decoded counts as one event.";
+        "Events read from an input topic by what became of them: forwarded, ignored, \
+         dead_letter (with the reason) or canary (forwarded too, but written by `exfilwatch \
+         canary`); a record that cannot be decoded counts as one event.";
     events_quality: CounterVec "exfilwatch_events_quality_total" ["topic", "quality"] "events"
         "Events forwarded from an input topic by how far their record count can be trusted: \
          exact, upper_bound or unknown.";
@@ -203,6 +204,12 @@ metrics! {
          exfilwatch.degraded.";
     alert_latency: Histogram "exfilwatch_alert_latency_seconds" [] "seconds"
         "From the time of the event that caused an alert to the acknowledgement of the alert.";
+    canary_last_success: GaugeVec "exfilwatch_canary_last_success_timestamp_seconds"
+        [] "seconds since the epoch"
+        "When an alert that a canary opened was last acknowledged by the alert topic, or the start \
+         of the process if none was; absent where the configuration has no canary.";
+    canary_latency: Histogram "exfilwatch_canary_latency_seconds" [] "seconds"
+        "From the event time of a canary to the acknowledgement of its alert.";
     alerts_undelivered: Sum "exfilwatch_alerts_undelivered" [] "alerts"
         "Alerts in the outboxes: decided, but not yet acknowledged by the alert topic.";
 

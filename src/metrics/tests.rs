@@ -78,9 +78,10 @@ fn metrics_page_is_in_step_with_the_table() {
 fn input_counts_land_in_the_series_of_their_reason_and_start_anew() {
     let metrics = Metrics::new();
     let mut input = metrics.input("query-events");
-    let mut counts = InputCounts { records: 4, bytes: 900, events: 4, ..Default::default() };
+    let mut counts = InputCounts { records: 5, bytes: 900, events: 5, ..Default::default() };
     counts.forward(Some(120), RowsQuality::Exact);
     counts.forward(None, RowsQuality::Unknown);
+    counts.canary = 1;
     counts.ignore(IgnoreReason::OtherKind);
     counts.refuse(&DecodeError::NoIdentity { expected: "a principal" });
     input.add(&mut counts);
@@ -88,13 +89,14 @@ fn input_counts_land_in_the_series_of_their_reason_and_start_anew() {
     input.add(&mut counts);
     let text = metrics.render();
     for line in [
-        r#"exfilwatch_records_read_total{topic="query-events"} 4"#,
+        r#"exfilwatch_records_read_total{topic="query-events"} 5"#,
         r#"exfilwatch_records_delivered_total{topic="query-events"} 120"#,
         r#"exfilwatch_events_quality_total{quality="exact",topic="query-events"} 1"#,
         r#"exfilwatch_events_quality_total{quality="unknown",topic="query-events"} 1"#,
         r#"exfilwatch_events_quality_total{quality="upper_bound",topic="query-events"} 0"#,
         r#"exfilwatch_records_read_bytes_total{topic="query-events"} 900"#,
         r#"{outcome="forwarded",reason="none",topic="query-events"} 2"#,
+        r#"{outcome="canary",reason="none",topic="query-events"} 1"#,
         r#"{outcome="ignored",reason="other_kind",topic="query-events"} 1"#,
         r#"{outcome="ignored",reason="null_value",topic="query-events"} 0"#,
         r#"{outcome="dead_letter",reason="no_identity",topic="query-events"} 1"#,
@@ -254,6 +256,7 @@ fn everything() -> (Metrics, Vec<Box<dyn std::any::Any>>) {
     metrics.restores.with_label_values(&["restored"]).inc();
     held.push(Box::new(metrics.checkpoint_age.part(&["events"])));
     metrics.delivery_failures.with_label_values(&["alerts"]).inc();
+    metrics.canary_came_through(at(1));
     metrics.build_info.with_label_values(&["0.1.0", "unknown", "2.12.1"]).set(1.0);
     (metrics, held)
 }

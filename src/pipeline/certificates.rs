@@ -21,13 +21,13 @@ const TEXTS: [&str; 2] = ["ssl.ca.pem", "ssl.certificate.pem"];
 /// Publishes when the first certificate of each file expires; one that cannot be read is warned of,
 /// as at its next connection the client will not be able to read it either.
 pub(super) fn look(shared: &Shared) {
-    let properties = &shared.config.kafka.properties;
-    let files = FILES.iter().filter_map(|name| properties.get(*name));
+    let kafka = &shared.config.kafka;
+    let files = FILES.iter().filter_map(|name| kafka.property(name));
     // A folder of certificates is a way to give CAs, too.
     let files = files.filter(|path| !fs::metadata(path).is_ok_and(|found| found.is_dir()));
-    let files = files.map(|path| (path.as_str(), fs::read(path).map_err(anyhow::Error::from)));
-    let texts = TEXTS.iter().filter_map(|name| Some((*name, properties.get(*name)?)));
-    let texts = texts.map(|(name, text)| (name, Ok(text.clone().into_bytes())));
+    let files = files.map(|path| (path, fs::read(path).map_err(anyhow::Error::from)));
+    let texts = TEXTS.iter().filter_map(|name| Some((*name, kafka.property(name)?)));
+    let texts = texts.map(|(name, text)| (name, Ok(text.as_bytes().to_vec())));
     for (name, pem) in files.chain(texts) {
         match pem.and_then(|pem| Ok(first_expiry_s(&pem)?)) {
             Ok(Some(at)) => shared.metrics.tls_not_after.with_label_values(&[name]).set(at),

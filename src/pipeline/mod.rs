@@ -8,6 +8,7 @@
 //! snapshots, nothing else.
 
 mod busy;
+pub mod canary;
 mod certificates;
 pub mod clock;
 pub mod detect;
@@ -44,7 +45,7 @@ use crate::{
         topics::{Cluster, Topics},
     },
     metrics::{Metrics, Role},
-    rules::{RuleSet, compile::compile},
+    rules::RuleSet,
 };
 
 /// Key of the hash of group keys. It decides partitions and slots and outlives every process, so
@@ -309,9 +310,12 @@ fn supervise(
     // Before the broker is waited for: rules may be changed meanwhile.
     let watched = Watched::of(&config);
     let Some(cluster) = find_topics(&config, roles, &health, &stop)? else { return Ok(()) };
-    let in_force = Arc::new(compile(&config.rules));
+    let in_force = Arc::new(config.rule_set());
     metrics.rules_in_force(&in_force, clock::now());
     health.set_rules_revision(&in_force.revision);
+    if config.canary.is_some() && config.roles.detect {
+        metrics.canary_came_through(clock::now());
+    }
     metrics.window_memory_limit.set(exact(config.detect.memory_limit));
     let publisher = Publisher::new(&config, Arc::clone(&metrics))?;
     let shared = Arc::new(Shared {

@@ -245,7 +245,7 @@ fn note_delivered(alert: &Alert, metrics: &Metrics) {
 fn settle(report: Report<Ticket>, metrics: &Metrics, failed: &Sender<Arc<Alert>>) {
     let Ticket { alert, owner } = report.ticket;
     let delivered = match &report.result {
-        Ok(()) => {
+        Ok(_) => {
             note_delivered(&alert, metrics);
             true
         }

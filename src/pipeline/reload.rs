@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use super::{Shared, certificates, clock, system::Condition};
 use crate::{
     alert::SystemKind,
-    config::{Loaded, Watched},
-    rules::{Severity, compile::compile},
+    config::{Config, Loaded, Watched},
+    rules::{Severity, written},
 };
 
 /// Between two looks at the files.
@@ -80,10 +80,12 @@ fn reload(shared: &Shared, watched: &mut Watched) {
     if !others.is_empty() {
         warn!("changed outside the rules: {}; that takes a restart", others.join(", "));
     }
-    let rules = Arc::new(compile(&config.rules));
+    // A key takes a restart, and so does the rule that goes with it.
+    let config = Config { canary: shared.config.canary.clone(), ..config };
+    let rules = Arc::new(config.rule_set());
     let before = shared.rules.load_full();
     let message =
-        format!("revision {} is in force with {} rules", rules.revision, config.rules.len());
+        format!("revision {} is in force with {} rules", rules.revision, rules.rules.len());
     if rules.revision == before.revision {
         count("unchanged");
     } else {
@@ -122,7 +124,9 @@ fn warn_of_silence(shared: &Shared, warned: &mut BTreeMap<String, f64>) {
         }
     };
     if shared.config.roles.detect {
-        for rule in &shared.rules.load().rules {
+        // Canaries come when somebody sends one.
+        let rules = shared.rules.load();
+        for rule in rules.rules.iter().filter(|rule| rule.id != written::CANARY) {
             let last = shared.metrics.rule_last_matched.with_label_values(&[rule.id.as_str()]);
             look("rule", &rule.id, last.get());
         }

@@ -88,6 +88,7 @@ fn config(broker: &Embedded) -> Config {
         shutdown: ShutdownConfig { drain_timeout: Duration::from_secs(20) },
         catalog: Vec::new(),
         identity: IdentitySpec::default(),
+        canary: None,
         rules: vec![rule("many-rows", 1000)],
         rule_paths: Vec::new(),
     }

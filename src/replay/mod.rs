@@ -165,6 +165,7 @@ impl<'a> Replay<'a> {
     ) -> Result<Self, ReplayError> {
         Ok(Self {
             options,
+            // Files hold no headers, so nothing in them is a canary.
             rules: Arc::new(compile(&options.config.rules)),
             summary: Summary::default(),
             alerts: Sink::new(options, out)?,

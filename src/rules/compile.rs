@@ -28,7 +28,7 @@ pub fn compile(rules: &[WrittenRule]) -> RuleSet {
         let meter = found.unwrap_or_else(|| {
             set.meters.push(Meter {
                 identity,
-                filter: Filter::new(&rule.wanted, &rule.unless),
+                filter: filter(rule),
                 group_by: rule.group_by,
                 measure: rule.measure,
                 windows: Vec::new(),
@@ -50,6 +50,10 @@ pub fn compile(rules: &[WrittenRule]) -> RuleSet {
         meter.limits = limits(index, &meter.windows, rules, &set.rules);
     }
     set
+}
+
+fn filter(rule: &WrittenRule) -> Filter {
+    if rule.is_canary() { Filter::canaries() } else { Filter::new(&rule.wanted, &rule.unless) }
 }
 
 /// The limits of all rules on one meter, sorted by (rule, window, above).
@@ -77,12 +81,15 @@ fn limits(
 /// Canonical text of (filter, group-by, measure): equal for filters that differ only in the order,
 /// case or repetition of their values.
 fn identity(rule: &WrittenRule) -> String {
-    let keys = json!({
+    let mut keys = json!({
         "measure": rule.measure.as_str(),
         "group_by": rule.group_by.as_str(),
         "where": clause(&rule.wanted),
         "unless": clause(&rule.unless),
     });
+    if rule.is_canary() {
+        keys["canary"] = true.into();
+    }
     keys.to_string()
 }
 
@@ -117,7 +124,7 @@ fn revision(rules: &[WrittenRule]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::written::{WrittenLimit, default_rules};
+    use crate::rules::written::{WrittenLimit, canary_rule, default_rules};
     use crate::rules::{GroupBy, Measure};
     use crate::units::WindowSpan;
 
@@ -209,6 +216,15 @@ mod tests {
         revisions.sort_unstable();
         revisions.dedup();
         assert_eq!(revisions.len(), 6);
+    }
+
+    #[test]
+    fn the_rule_of_canaries_shares_its_meter_with_no_rule_that_reads_like_it() {
+        let like = WrittenRule { id: "like".to_owned(), ..canary_rule() };
+        let set = compile(&[like, canary_rule()]);
+        assert_eq!(set.meters.len(), 2);
+        assert_eq!(set.meters[1].limits[0].severity, Severity::Informational);
+        assert_ne!(set.meters[0].identity, set.meters[1].identity);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::event::context::{Context, ContextObject};
 pub struct Filter {
     wanted: Clause,
     unless: Clause,
+    /// Counts canaries and nothing else; any other filter counts everything else.
+    canary: bool,
 }
 
 /// What a context alone says of a filter.
@@ -48,14 +50,23 @@ impl Filter {
     /// Compiles `where` and `unless` as [`super::written::WrittenRule`] holds them.
     #[must_use]
     pub fn new(wanted: &[(Field, Vec<String>)], unless: &[(Field, Vec<String>)]) -> Self {
-        Self { wanted: Clause::new(wanted), unless: Clause::new(unless) }
+        Self { wanted: Clause::new(wanted), unless: Clause::new(unless), canary: false }
+    }
+
+    /// The filter of the built-in rule: canaries, and nothing else.
+    #[must_use]
+    pub fn canaries() -> Self {
+        Self { canary: true, ..Self::default() }
     }
 
     /// Decides by context. `object` is the index of the object a row is grouped by
     /// (`group_by: object`): then the object keys of `where` must hold for that very object.
     #[must_use]
     pub fn on_context(&self, context: &Context, object: Option<usize>) -> Verdict {
-        if !self.wanted.holds_on(context) || !self.wanted_objects(context, object) {
+        if context.canary != self.canary
+            || !self.wanted.holds_on(context)
+            || !self.wanted_objects(context, object)
+        {
             return Verdict::Never;
         }
         let excluded = self.excludes(context);

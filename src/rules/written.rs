@@ -39,6 +39,33 @@ pub struct WrittenLimit {
     pub severity: Option<Severity>,
 }
 
+/// Id of the built-in rule that counts canaries and nothing else. No file can name a rule so:
+/// `exfilwatch.` is kept.
+pub const CANARY: &str = "exfilwatch.canary";
+
+/// The built-in rule that a configuration with a key for canaries has: each canary is a finding.
+#[must_use]
+pub fn canary_rule() -> WrittenRule {
+    WrittenRule {
+        id: CANARY.to_owned(),
+        title: "A canary has come through: a test event, not a read".to_owned(),
+        severity: Severity::Informational,
+        wanted: Vec::new(),
+        unless: Vec::new(),
+        group_by: GroupBy::PrincipalId,
+        measure: Measure::Rows,
+        limits: vec![WrittenLimit { window: WindowSpan::MIN, above: 0, severity: None }],
+    }
+}
+
+impl WrittenRule {
+    /// Whether it is [`canary_rule`].
+    #[must_use]
+    pub fn is_canary(&self) -> bool {
+        self.id == CANARY
+    }
+}
+
 /// Id of the rule in [`default_rules`]; a rule of that id in the configuration replaces it.
 pub const UNKNOWN_COUNTS: &str = "exfilwatch-unknown-counts";
 

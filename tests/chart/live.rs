@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Panels and marks that show nothing while all is well, by title.
-const EMPTY_IN_HEALTH: [&str; 3] = ["Alerts", "Canary", "Messages refused by Kafka"];
+const EMPTY_IN_HEALTH: [&str; 2] = ["Alerts", "Messages refused by Kafka"];
 
 /// Between two scrapes. Rates are taken over fifteen of them.
 const SCRAPE_S: u64 = 1;
@@ -142,13 +142,21 @@ fn every_expression_of_dashboards_and_alerts_has_data_on_a_real_prometheus() {
     let Some(watch) = Watch::start(&groups) else { return };
     let setup = Setup::new(&kafka, "watched");
     let topic = setup.input("json", 2);
-    let lines = format!("inputs:\n  - topic: {topic}\ndetect: {{checkpoint_interval: 1s}}\n");
+    fs::write(setup.path("canary.key"), "a key of more than 16 bytes").unwrap();
+    let lines = format!(
+        "inputs:\n  - topic: {topic}\ndetect: {{checkpoint_interval: 1s}}\n\
+         canary: {{key_file: canary.key}}\n"
+    );
     setup.property("ssl.ca.location", &certificate(&setup.path("ca.pem")));
     let [first, mut second] = [setup.run(&lines), setup.run(&lines)];
     watch.scrape(&[&first, &second]);
     for number in 0..20 {
         round(&kafka, &topic, number);
         match number {
+            3 => {
+                let canary = setup.command(&["canary"], &lines);
+                assert!(canary.status.success(), "{}", tools::said(&canary));
+            }
             5 => setup.rules("more.yaml", "rules: [{id: more, limits: [{window: 1h, above: 9}]}]"),
             8 => setup.rules("bad.yaml", "rules: [{id: more}]"),
             // Who is started with faulty rules does not start.
@@ -178,8 +186,7 @@ fn empty(watch: &Watch, patience: Duration) -> Vec<String> {
     let mut open = Vec::new();
     for name in dashboards::NAMES {
         for (title, expression) in dashboards::expressions(&dashboards::load(name)) {
-            let to_come = alerts::to_come(&expression);
-            if !EMPTY_IN_HEALTH.contains(&title.as_str()) && !to_come {
+            if !EMPTY_IN_HEALTH.contains(&title.as_str()) {
                 open.push((format!("{name}: {title}"), expression));
             }
         }
@@ -204,9 +211,6 @@ fn all_selectors_have_data(watch: &Watch, groups: &Value) {
         let expression = rule["expr"].as_str().unwrap();
         watch.query(expression).unwrap_or_else(|error| panic!("{}: {error}", rule["alert"]));
         for metric in alerts::metrics(expression) {
-            if alerts::to_come(&metric) {
-                continue;
-            }
             let seen = watch.query(&format!("count_over_time({metric}[5m])")).unwrap();
             assert!(!seen.is_empty(), "{}: nothing of {metric}", rule["alert"]);
             for label in alerts::labels_beside(expression, &metric) {
@@ -249,13 +253,4 @@ fn a_scrape_is_well_formed_and_its_size_does_not_depend_on_principals() {
     command.stdin(fs::File::open(file.path().join("metrics")).unwrap());
     let said = tools::run(&mut command);
     assert!(said.is_empty(), "{said}");
-}
-
-#[test]
-fn what_is_still_to_come_is_not_there_yet() {
-    let page = tools::read("docs/METRICS.md");
-    for metric in alerts::TO_COME {
-        let there = page.contains(&format!("`{metric}`"));
-        assert!(!there, "{metric} has come: take it off TO_COME in tests/chart/alerts.rs");
-    }
 }

@@ -157,3 +157,31 @@ fn ceiling_is_below_the_limit_by_the_fixed_part_and_at_most_three_quarters_of_it
         assert!(ceiling >= needed, "{ceiling} MiB for {principals} principals");
     }
 }
+
+/// Ingest checks their signature, detect has the rule for them.
+#[test]
+fn both_roles_have_the_key_of_canaries() {
+    let Some([helm, _]) = tools::helms() else { return };
+    let sets = [r#"canary.existingSecret="key""#];
+    let output = helm::template(&helm, &[helm::case("split")], &sets);
+    let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());
+    for name in ["exfilwatch", "exfilwatch-ingest"] {
+        let config = helm::object(&objects, "ConfigMap", name);
+        let config = yaml::document(config["data"]["exfilwatch.yaml"].as_str().unwrap());
+        assert_eq!(config["canary"]["key_file"], "/etc/exfilwatch/secrets/canary/key", "{name}");
+    }
+}
+
+/// Who sends none by a schedule misses none.
+#[test]
+fn an_alert_about_canaries_is_there_only_where_they_are_sent_on_a_schedule() {
+    let Some([helm, _]) = tools::helms() else { return };
+    for scheduled in [false, true] {
+        let sets =
+            [r#"canary.existingSecret="key""#, &format!("canary.cronJob.enabled={scheduled}")];
+        let output = helm::template(&helm, &[helm::case("operators")], &sets);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.contains("alert: ExfilwatchCanaryFailed"), scheduled);
+        assert!(text.contains("alert: ExfilwatchAccountDiffers"));
+    }
+}

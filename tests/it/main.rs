@@ -14,6 +14,7 @@ mod proxy;
 mod service;
 mod steps;
 
+mod canary;
 mod checkpoints;
 mod configuration;
 mod dead_letters;

@@ -104,9 +104,10 @@ ssl.key.password: {{ $folder }}/secrets/client/{{ $c.tls.keyPasswordKey }}
 {{- end -}}
 {{- if not $detect.threads }}{{ $_ := set $detect "threads" $root.Values.capacity.threads }}{{ end -}}
 {{- $_ := set $config "detect" $detect -}}
+{{- end -}}
+{{- /* For both roles: ingest knows canaries by their signature, detect has the rule for them. */ -}}
 {{- if and $root.Values.canary.existingSecret (not .withoutCredentials) -}}
 {{- $_ := set $config "canary" (dict "key_file" (printf "%s/secrets/canary/%s" (include "exfilwatch.folder" $root) $root.Values.canary.key)) -}}
-{{- end -}}
 {{- end -}}
 {{- $_ := set $config "rules" (list "../rules/*.yaml") -}}
 {{- toYaml $config -}}

@@ -22,7 +22,11 @@ fn whole(block: &str) -> String {
 
 #[test]
 fn every_block_of_the_documentation_is_a_configuration_without_doubts() {
-    let folder = folder_with(&[("rules/customers.yaml", ONE), ("secrets/password", "x")]);
+    let folder = folder_with(&[
+        ("rules/customers.yaml", ONE),
+        ("secrets/password", "x"),
+        ("canary.key", "16 bytes or more"),
+    ]);
     for (page, least) in [(RULES, 12), (README, 1)] {
         assert!(blocks(page).count() >= least);
         for block in blocks(page) {

@@ -1,5 +1,6 @@
 //! Behaviour of the engine, driven as the shell drives it: events through a router into messages.
 
+mod canary;
 mod ceiling;
 mod census;
 mod episodes;

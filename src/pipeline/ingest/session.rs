@@ -16,6 +16,7 @@ use crate::{
     event::{
         DecodeError, Decoder, Format, GroupBy, IgnoreReason, Outcome,
         batch::SourcePartition,
+        canary::{CanaryKey, Headers},
         catalog::Catalog,
         draft::EVENT_BYTES_MAX,
         identity::Identity,
@@ -74,8 +75,8 @@ pub(in crate::pipeline) struct Record<'a> {
     pub(in crate::pipeline) key: Option<&'a [u8]>,
     /// Its value.
     pub(in crate::pipeline) payload: Option<&'a [u8]>,
-    /// Its own headers, which only a dead letter needs.
-    pub(in crate::pipeline) headers: &'a dyn Fn() -> Vec<(&'a str, &'a [u8])>,
+    /// Its own headers, which only a dead letter and a canary need.
+    pub(in crate::pipeline) headers: Headers<'a>,
     /// Broker timestamp, ms.
     pub(in crate::pipeline) timestamp_ms: Option<i64>,
 }
@@ -92,6 +93,7 @@ pub(in crate::pipeline) struct Taken {
 /// See the module.
 pub(in crate::pipeline) struct Session {
     router: Router,
+    canary: Option<CanaryKey>,
     sources: HashMap<LaneId, SourceId, foldhash::fast::RandomState>,
     /// Messages made before the flush because a single record had very many rows.
     early: Vec<Routed>,
@@ -111,6 +113,7 @@ impl Session {
                 identity: Identity::new(&shared.config.identity),
                 catalog: Catalog::new(shared.config.catalog.clone()),
             }),
+            canary: shared.config.canary.clone(),
             sources: HashMap::default(),
             early: Vec::new(),
             letters: Vec::new(),
@@ -158,13 +161,21 @@ impl Session {
         let mut taken = Taken::default();
         let mut refused: Option<(DecodeError, u32, u32)> = None;
         let (router, early, counts) = (&mut self.router, &mut self.early, &mut state.counts);
+        let key = self.canary.as_ref();
         let mut sink = |row: u32, outcome: Outcome<'_, '_>| {
             counts.events += 1;
             match outcome {
                 Outcome::Event(event) => {
-                    router.push(source, Offset(record.offset), row, event);
-                    counts.forward(event.rows, event.rows_quality);
-                    taken.newest = taken.newest.max(Some(event.event_time));
+                    // By the name as it came: the identity may give it another.
+                    if key.is_some_and(|key| key.is_canary(event, record.headers)) {
+                        router.push_canary(source, Offset(record.offset), row, event);
+                        counts.canary += 1;
+                        // It does not say how far the source has come, so `newest` stays.
+                    } else {
+                        router.push(source, Offset(record.offset), row, event);
+                        counts.forward(event.rows, event.rows_quality);
+                        taken.newest = taken.newest.max(Some(event.event_time));
+                    }
                     if router.rows() >= ROWS_MAX {
                         make_messages(router, early);
                     }

@@ -46,6 +46,16 @@ fn joined() -> Context {
 }
 
 #[test]
+fn canaries_are_for_their_own_filter_and_for_no_other() {
+    let (read, canary) = (joined(), Context { canary: true, ..joined() });
+    let everything = Filter::new(&[], &[]);
+    assert_eq!(everything.on_context(&read, None), Verdict::Always);
+    assert_eq!(everything.on_context(&canary, None), Verdict::Never);
+    assert_eq!(Filter::canaries().on_context(&canary, None), Verdict::Always);
+    assert_eq!(Filter::canaries().on_context(&read, None), Verdict::Never);
+}
+
+#[test]
 fn an_empty_filter_matches_every_event() {
     assert_eq!(filter(&[], &[]).on_context(&Context::default(), None), Verdict::Always);
 }
