@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rdkafka::client::OAuthToken;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -38,12 +39,11 @@ pub fn read(path: &Path) -> Result<OAuthToken, String> {
         Ok(_) if failed.remove(path).is_some() => {
             info!("kafka.oauth_token_file: {} holds a token again", path.display());
         }
-        Ok(_) => {}
         Err(why) if failed.get(path) != Some(why) => {
             warn!("kafka.oauth_token_file: {why}");
             failed.insert(path.to_owned(), why.clone());
         }
-        Err(_) => {}
+        _ => {}
     }
     found
 }
@@ -71,7 +71,8 @@ fn parse(bytes: &[u8], now: Duration) -> Result<OAuthToken, &'static str> {
     let ([_, payload, _], true) = (&parts[..], token.iter().all(legal)) else {
         return Err("holds no JWT: expected three parts of base64url with dots between them");
     };
-    let claims = base64url(payload).and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok();
+    let claims = payload.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
     let claims = claims.ok_or("holds a JWT whose second part is no JSON in base64url")?;
     let exp = claims["exp"].as_f64().ok_or("holds a JWT without `exp`, the time it ends")?;
     if !(0.0..=EXP_MAX).contains(&exp) {
@@ -89,42 +90,13 @@ fn parse(bytes: &[u8], now: Duration) -> Result<OAuthToken, &'static str> {
     })
 }
 
-/// Decodes base64url without padding (RFC 4648, section 5).
-fn base64url(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.chunks(4) {
-        let mut bits = 0_u32;
-        for byte in group {
-            let value = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'-' => 62,
-                b'_' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        // Six bits a character, eight a byte: what is left over is zero in a whole text.
-        let whole = match group.len() {
-            4 => 3,
-            3 => 2,
-            2 => 1,
-            _ => return None,
-        };
-        bits <<= 6 * (4 - group.len());
-        out.extend_from_slice(&bits.to_be_bytes()[1..=whole]);
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
 
-    const NOW: Duration = Duration::from_secs(1_800_000_000);
+    const NOW: Duration = Duration::from_hours(500_000);
 
     /// `{"sub":"exfilwatch","exp":1800000060}`, header and signature as a real one has them.
     const GOOD: &str = "eyJhbGciOiJub25lIn0.\
@@ -165,20 +137,8 @@ mod tests {
         let long = "a.eyJzdWIiOiJ4IiwiZXhwIjoxODAwMDAwMDAwMDAwfQ.c";
         assert!(refused(long).contains("seconds since 1970"));
         assert!(refused("a.eyJzdWIiOiJ4IiwiZXhwIjotMX0.c").contains("seconds since 1970"));
-        let late = parse(GOOD.as_bytes(), Duration::from_secs(1_800_000_060)).map(|_| ());
+        let late = parse(GOOD.as_bytes(), Duration::from_mins(30_000_001)).map(|_| ());
         assert!(late.unwrap_err().contains("has ended"), "at the very second");
-    }
-
-    #[test]
-    fn base64url_is_decoded_as_the_rfc_has_it() {
-        let cases = ["", "Zg", "Zm8", "Zm9v", "Zm9vYg", "Zm9vYmE", "Zm9vYmFy"];
-        for (length, text) in cases.into_iter().enumerate() {
-            assert_eq!(base64url(text.as_bytes()).unwrap(), b"foobar"[..length]);
-        }
-        assert_eq!(base64url(b"-_8").unwrap(), [0xfb, 0xff]);
-        for bad in ["Z", "Zm9vY", "Zg==", "+/8"] {
-            assert_eq!(base64url(bad.as_bytes()), None, "{bad}");
-        }
     }
 
     #[test]

@@ -81,7 +81,9 @@ impl Metrics {
             (&self.dead_letters, &DecodeError::CODES),
         ];
         for (family, values) in series {
-            values.iter().for_each(|value| drop(family.with_label_values(&[value])));
+            for value in values {
+                family.with_label_values(&[value]);
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The alerts of the PrometheusRule: valid, tested to fire and to stay quiet, and about metrics
+//! The alerts of the `PrometheusRule`: valid, tested to fire and to stay quiet, and about metrics
 //! that exist.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};

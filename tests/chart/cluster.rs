@@ -167,7 +167,7 @@ impl<'p> Release<'p> {
         let kinds = "all,configmap,secret,networkpolicy,pdb,job,cronjob,hpa,podmonitor,\
                      servicemonitor,prometheusrule,scaledobject,triggerauthentication,kafkauser";
         let selector = "app.kubernetes.io/instance=exfilwatch,helm.sh/chart";
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let left = self.kubectl(&["get", kinds, "-l", selector, "-o", "name"]);
             // The pod of the last `helm test` stays for its log where its run ended badly.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs,
     path::Path,
     process::{Command, Stdio},
@@ -82,7 +83,11 @@ impl Watch {
 
     /// The result of an instant query.
     fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
-        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = expression.bytes().fold(String::new(), |mut all, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(all, "%{byte:02x}");
+            all
+        });
         let path = format!("/api/v1/query?query={encoded}");
         let (_, body) = crate::http::get(self.port, &path).ok_or("no answer")?;
         let answer: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
@@ -233,7 +238,7 @@ fn a_scrape_is_well_formed_and_its_size_does_not_depend_on_principals() {
         let read = |index| Read::of(&format!("agent-{index}"), now_ms(), 2).canonical();
         produce(&kafka, &topic, (from..to).map(read).collect());
         let held = i64::try_from(to).unwrap();
-        let long = Duration::from_secs(120);
+        let long = Duration::from_mins(2);
         service.metrics_until("all principals", long, |metrics| {
             metrics.sum("exfilwatch_window_keys", &[("group_by", "principal.id")]) >= held
         });

@@ -2,7 +2,7 @@
 //! kubelet's place, which says of every pod that it runs and starts nothing.
 //!
 //! So schemas, defaults, admission, controllers and Helm's waits are real; containers, probes,
-//! mounts and the NetworkPolicy are not.
+//! mounts and the `NetworkPolicy` are not.
 
 use std::{
     fs::{self, File},

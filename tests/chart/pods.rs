@@ -57,7 +57,7 @@ fn podman() -> Command {
     command
 }
 
-/// A pod as rendered, with its ConfigMaps and Secrets as folders.
+/// A pod as rendered, with its `ConfigMap`s and Secrets as folders.
 struct Pod<'r> {
     spec: &'r Value,
     objects: &'r [Value],

@@ -30,11 +30,11 @@ fn generated(file: &str) -> Value {
     whole.remove("$schema");
     whole.remove("$id");
     whole.remove("title");
-    translate("it", &mut schema);
+    translate(&mut schema);
     schema
 }
 
-fn translate(name: &str, schema: &mut Value) {
+fn translate(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
     if let Some(format) = fields.get("format").and_then(Value::as_str) {
         let pattern = PATTERNS.iter().find(|(known, _)| *known == format);
@@ -49,7 +49,7 @@ fn translate(name: &str, schema: &mut Value) {
     }
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
         for (key, inner) in properties {
-            translate(key, inner);
+            translate(inner);
             if inner.get("description").is_none() {
                 inner["description"] =
                     format!("Patterns for `{key}`; one of them must match.").into();
@@ -58,11 +58,13 @@ fn translate(name: &str, schema: &mut Value) {
     }
     for key in ["items", "additionalProperties"] {
         if let Some(inner) = fields.get_mut(key) {
-            translate(name, inner);
+            translate(inner);
         }
     }
     if let Some(Value::Array(options)) = fields.get_mut("anyOf") {
-        options.iter_mut().for_each(|option| translate(name, option));
+        for option in options {
+            translate(option);
+        }
     }
 }
 
@@ -76,12 +78,16 @@ fn config() -> Value {
     let fields = schema.as_object_mut().unwrap();
     fields.remove("required");
     let properties = fields["properties"].as_object_mut().unwrap();
-    OURS.iter().for_each(|key| drop(properties.shift_remove(*key)));
+    for key in OURS {
+        properties.shift_remove(key);
+    }
     properties["inputs"].as_object_mut().unwrap().remove("minItems");
     let kafka = properties["kafka"].as_object_mut().unwrap();
     kafka.remove("required");
     let kafka = kafka["properties"].as_object_mut().unwrap();
-    OURS_OF_KAFKA.iter().for_each(|key| drop(kafka.shift_remove(*key)));
+    for key in OURS_OF_KAFKA {
+        kafka.shift_remove(key);
+    }
     kafka["bootstrap_servers"]["type"] = "string".into();
     schema
 }

@@ -69,7 +69,8 @@ impl Setup {
     /// Sets another key of `kafka` for the processes that are started from now on.
     #[allow(dead_code, reason = "for tests/it alone")]
     pub(crate) fn kafka_key(&self, key: &str, value: &str) {
-        self.further.borrow_mut().push_str(&format!("  {key}: {value}\n"));
+        let line = format!("  {key}: {value}\n");
+        self.further.borrow_mut().push_str(&line);
     }
 
     /// Lets the processes that are started from now on go to other brokers.

@@ -41,7 +41,7 @@ use process::Guarded;
 use service::Setup;
 
 /// Joining a group and starting a JVM take a while on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What each consumer must say, in this order: one thief, who goes on.
 const LINES: [&str; 2] =
