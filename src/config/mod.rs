@@ -129,8 +129,8 @@ pub struct KafkaConfig {
     pub oauth_token_file: Option<PathBuf>,
     /// Prefix of the groups `<group_id>-ingest` and `<group_id>-detect`.
     pub group_id: String,
-    /// Static member of both groups under this name: `run --instance-id`, never from the file, since
-    /// every process of a deployment needs another.
+    /// Static member of both groups under this name: `run --instance-id`, never from the file,
+    /// since every process of a deployment needs another.
     pub instance_id: Option<String>,
     /// Prefix of transactional ids.
     pub transactional_id_prefix: String,

@@ -79,8 +79,8 @@ pub(super) struct RawKafka {
     /// Settings whose values are secrets: librdkafka's name of each, and the file that holds its
     /// value and nothing else but perhaps a newline at the end. Read at the start only.
     pub(super) properties_from_files: Option<BTreeMap<String, Text<Location>>>,
-    /// File with the token for SASL OAUTHBEARER, a JWT, which something else keeps fresh: it is read
-    /// whenever a client needs one.
+    /// File with the token for SASL OAUTHBEARER, a JWT, which something else keeps fresh: it is
+    /// read whenever a client needs one.
     pub(super) oauth_token_file: Option<Text<Location>>,
     /// The consumer groups are `<group_id>-ingest` and `<group_id>-detect`.
     #[schemars(extend("default" = "exfilwatch"))]

@@ -109,8 +109,8 @@ pub fn reader(
     Ok(consumer)
 }
 
-/// librdkafka asks for a token by an event that waits for a poll, before all others, and no question
-/// is answered without one. Nothing is assigned yet, so that the poll brings nothing else.
+/// librdkafka asks for a token by an event that waits for a poll, before all others, and no
+/// question is answered without one. Nothing is assigned yet, so that the poll brings nothing else.
 pub fn serve_token<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     let _ = consumer.poll(Duration::ZERO);
 }

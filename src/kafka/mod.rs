@@ -46,7 +46,11 @@ pub enum Error {
         cause: KafkaError,
     },
     /// No broker has answered in time.
-    #[error("no broker answered within {}; tried {servers}{}", seconds(*waited), last(said.as_deref()))]
+    #[error(
+        "no broker answered within {} s; tried {servers}{}",
+        waited.as_secs_f64(),
+        last(said.as_deref())
+    )]
     NoAnswer {
         /// `kafka.bootstrap_servers`.
         servers: String,
@@ -71,11 +75,6 @@ pub enum Error {
         /// What librdkafka says.
         reason: String,
     },
-}
-
-/// `10 s`, `0.5 s`.
-fn seconds(time: Duration) -> String {
-    format!("{} s", time.as_secs_f64())
 }
 
 fn last(said: Option<&str>) -> String {

@@ -23,12 +23,12 @@ pub const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 /// The end of the year 9999, in seconds: what is later was meant in another unit.
 const EXP_MAX: f64 = 253_402_300_799.0;
 
-/// Why each file gave no token the last time. Every client asks for itself, and there are many: what
-/// all of them find is said once.
+/// Why each file gave no token the last time. Every client asks for itself, and there are many:
+/// what all of them find is said once.
 static FAILED: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
 
-/// The token in `path`, for librdkafka. A failure is logged when it is a new one, and so is its end;
-/// librdkafka asks again ten seconds later.
+/// The token in `path`, for librdkafka. A failure is logged when it is a new one, and so is its
+/// end; librdkafka asks again ten seconds later.
 ///
 /// # Errors
 /// The file cannot be read, or holds no token that is good now.

@@ -129,7 +129,8 @@ impl Setup {
   transactional_id_prefix: {id}
   create_topics: {create}
   properties: {properties}
-{further}topics: {{events: {id}.events, state: {id}.state, alerts: {id}.alerts, dead_letter: {id}.dead}}
+{further}
+topics: {{events: {id}.events, state: {id}.state, alerts: {id}.alerts, dead_letter: {id}.dead}}
 http: {{listen: \"127.0.0.1:{port}\"}}
 shutdown: {{drain_timeout: 4s}}
 rules: [\"rules/*.yaml\"]

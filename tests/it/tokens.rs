@@ -72,7 +72,7 @@ fn every_client_has_a_token_and_a_new_one_before_it_ends() {
     let (setup, path) = setup(&broker, "tokens");
     let topic = setup.input("json", 2);
     let lines = one_input(&topic);
-    // A fifth of it is what the last connections have left; below a second, Kafka takes no new token.
+    // Its last connections have a fifth of it left; below a second, Kafka takes no new token.
     let life_s = 30;
     put(&path, &token(life_s));
     let done = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,5 @@
-//! Follows the alerts, each once, and knows which findings are open. Needs rdkafka and `serde_json`.
+//! Follows the alerts, each once, and knows which findings are open. Needs `rdkafka` and
+//! `serde_json`.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
