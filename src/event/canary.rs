@@ -18,6 +18,9 @@ pub const PRINCIPAL_PREFIX: &str = "exfilwatch-canary/";
 pub const HEADER: &str = "exfilwatch-canary";
 /// Most rows of a canary; more are an ordinary event, whatever its signature.
 pub const ROWS_MAX: u64 = 10;
+/// Farthest that the event time of a canary may be from the time of its record, in milliseconds. A
+/// signature that somebody kept is worth nothing after that.
+pub const AGE_MAX_MS: u64 = 3_600_000;
 /// Shortest key, in bytes.
 pub const KEY_BYTES_MIN: usize = 16;
 /// Longest key, in bytes.
@@ -61,20 +64,25 @@ impl CanaryKey {
     /// Whether an event, as it came, is a canary. `headers` are of its record; they are read for
     /// events of the reserved name only.
     ///
-    /// The name must be that of the signed id: one signature is good for one principal.
+    /// The name must be that of the signed id: one signature is good for one principal. `sent_ms`,
+    /// the time of the record, must be within [`AGE_MAX_MS`] of the event. It names neither an
+    /// object nor bytes.
     #[must_use]
     #[inline]
-    pub fn is_canary(&self, event: &Event<'_>, headers: Headers<'_>) -> bool {
-        event.principal.id.starts_with(PRINCIPAL_PREFIX) && self.is_signed(event, headers)
+    pub fn is_canary(&self, event: &Event<'_>, sent_ms: Option<i64>, headers: Headers<'_>) -> bool {
+        event.principal.id.starts_with(PRINCIPAL_PREFIX) && self.is_signed(event, sent_ms, headers)
     }
 
     #[cold]
-    fn is_signed(&self, event: &Event<'_>, headers: Headers<'_>) -> bool {
+    fn is_signed(&self, event: &Event<'_>, sent_ms: Option<i64>, headers: Headers<'_>) -> bool {
         let Some(event_id) = event.event_id.as_deref() else { return false };
         let is_named = event.principal.id.strip_prefix(PRINCIPAL_PREFIX) == Some(event_id);
         let is_small = event.rows_quality == RowsQuality::Exact
             && event.rows.is_some_and(|rows| rows <= ROWS_MAX);
-        if !is_named || !is_small {
+        let is_bare = event.objects.is_empty() && event.bytes.is_none();
+        let is_fresh =
+            sent_ms.is_some_and(|sent| sent.abs_diff(event.event_time.millis()) <= AGE_MAX_MS);
+        if !is_named || !is_small || !is_bare || !is_fresh {
             return false;
         }
         let headers = headers();
@@ -142,6 +150,9 @@ mod tests {
 
     const KEY: &[u8] = b"sixteen bytes or more";
 
+    /// When every record here was written.
+    const SENT_MS: i64 = 100;
+
     fn key() -> CanaryKey {
         CanaryKey::new(KEY).unwrap()
     }
@@ -159,7 +170,7 @@ mod tests {
             headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
         };
         let mut see = |_, outcome: Outcome<'_, '_>| match outcome {
-            Outcome::Event(event) => judged = Some(key().is_canary(event, &headers)),
+            Outcome::Event(event) => judged = Some(key().is_canary(event, Some(SENT_MS), &headers)),
             other => panic!("no event: {other:?}"),
         };
         let mut decoder = Format::Canonical.decoder();
@@ -196,12 +207,28 @@ mod tests {
             ("\"rows\":1", "\"bytes\":1"),
             ("exfilwatch-canary/ab12", "exfilwatch-canary/ab13"),
             ("\"event_id\":\"ab12\",", ""),
+            ("\"rows\":1", "\"rows\":1,\"bytes\":1"),
+            ("\"rows\":1", "\"rows\":1,\"objects\":[{\"name\":\"crm.customers\"}]"),
         ] {
             let changed = text.replace(from, to);
             assert_ne!(changed, text);
             assert!(!judged(&changed, headers).0, "{changed}");
         }
         assert!(judged(&text.replace("\"rows\":1", "\"rows\":10"), headers).0);
+    }
+
+    #[test]
+    fn a_signature_is_good_for_an_hour() {
+        let age_max = i64::try_from(AGE_MAX_MS).unwrap();
+        for (ms, good) in [
+            (SENT_MS - age_max, true),
+            (SENT_MS - age_max - 1, false),
+            (SENT_MS + age_max, true),
+            (SENT_MS + age_max + 1, false),
+        ] {
+            let signature = key().sign("ab12", at(ms));
+            assert_eq!(judged(&json("ab12", at(ms)), &[(HEADER, &signature)]).0, good, "{ms}");
+        }
     }
 
     #[test]

@@ -43,6 +43,12 @@ const STATISTICS_MS: &str = "1000";
 /// Shorter values of `kafka.properties_from_files` are not looked for in what librdkafka says.
 const SECRET_BYTES_MIN: usize = 4;
 
+/// Who to trust, as a user may say it. Else the places where systems keep it are tried: the OpenSSL
+/// that is built in looks in a folder that no system has.
+const CA_PROPERTIES: [&str; 3] = ["ssl.ca.location", "ssl.ca.pem", "ssl.ca.certificate.stores"];
+/// The same for OpenSSL.
+const CA_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 const GAPLESS: &str = "enable.gapless.guarantee";
 
 /// Settings every client shares: the user's own, then the ones that are not theirs to choose.
@@ -61,6 +67,12 @@ pub fn base(config: &KafkaConfig, client: &str) -> ClientConfig {
     }
     for (name, value) in config.secrets.iter() {
         settings.set(name, value);
+    }
+    if !settings.config_map().keys().any(|name| CA_PROPERTIES.contains(name))
+        && CA_VARIABLES.iter().all(|name| std::env::var_os(name).is_none())
+    {
+        // Without TLS it is never looked at.
+        settings.set("ssl.ca.location", "probe");
     }
     settings.set("bootstrap.servers", &config.bootstrap_servers);
     settings.set("allow.auto.create.topics", "false");

@@ -224,6 +224,9 @@ metrics! {
         "Rules in force.";
     rule_reloads: CounterVec "exfilwatch_rule_reloads_total" ["result"] "reloads"
         "Reloads of the rules, by result: applied, unchanged or refused.";
+    rules_refused: Gauge "exfilwatch_rules_refused" [] "1"
+        "1 while the files hold rules that were refused, else 0: those in force stay, and the next \
+         start fails.";
     rule_matched: CounterVec "exfilwatch_rule_matched_total" ["rule"] "events"
         "Events that passed the filter of a rule.";
     rule_last_matched: GaugeVec "exfilwatch_rule_last_matched_timestamp_seconds"
@@ -244,7 +247,8 @@ metrics! {
         "Time that a loop did not spend waiting; at one second a second it is the bottleneck.";
     tls_not_after: GaugeVec "exfilwatch_tls_certificate_not_after_timestamp_seconds"
         ["file"] "seconds since the epoch"
-        "When the first certificate in a file of the Kafka client's TLS settings expires.";
+        "When the first certificate in a file of the Kafka client's TLS settings expires: of what \
+         was read at the start, or of what is there now if that is sooner.";
     partitions_assigned: SumVec "exfilwatch_partitions_assigned" ["role"] "partitions"
         "Partitions assigned to this process.";
     rebalances: CounterVec "exfilwatch_rebalances_total" ["role"] "rebalances"

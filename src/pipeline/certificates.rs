@@ -1,8 +1,8 @@
-//! When the certificates of the Kafka client's TLS settings expire. Files are looked at again and
-//! again, because whoever rotates them replaces them under us; librdkafka itself reads them when a
-//! client is made, so a new one takes a restart.
+//! When the certificates of the Kafka client's TLS settings expire. librdkafka reads them when a
+//! client is made, so what the files held at the start counts until a restart. They are looked at
+//! again and again all the same: one that expires sooner is used by the next start.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use openssl::{
     asn1::{Asn1Time, Asn1TimeRef},
@@ -18,22 +18,37 @@ const FILES: [&str; 2] = ["ssl.ca.location", "ssl.certificate.location"];
 /// Properties that hold the PEM itself.
 const TEXTS: [&str; 2] = ["ssl.ca.pem", "ssl.certificate.pem"];
 
-/// Publishes when the first certificate of each file expires; one that cannot be read is warned of,
-/// as at its next connection the client will not be able to read it either.
-pub(super) fn look(shared: &Shared) {
-    let kafka = &shared.config.kafka;
-    let files = FILES.iter().filter_map(|name| kafka.property(name));
-    // A folder of certificates is a way to give CAs, too.
-    let files = files.filter(|path| !fs::metadata(path).is_ok_and(|found| found.is_dir()));
-    let files = files.map(|path| (path, fs::read(path).map_err(anyhow::Error::from)));
-    let texts = TEXTS.iter().filter_map(|name| Some((*name, kafka.property(name)?)));
-    let texts = texts.map(|(name, text)| (name, Ok(text.as_bytes().to_vec())));
-    for (name, pem) in files.chain(texts) {
-        match pem.and_then(|pem| Ok(first_expiry_s(&pem)?)) {
-            Ok(Some(at)) => shared.metrics.tls_not_after.with_label_values(&[name]).set(at),
-            Ok(None) => warn!("{name} holds no certificate"),
-            Err(cause) => warn!("{name} cannot be read as certificates in PEM: {cause}"),
+/// What the files held when they could first be read: seconds since the epoch, by their names.
+#[derive(Default)]
+pub(super) struct Certificates(BTreeMap<String, f64>);
+
+impl Certificates {
+    /// Publishes when the first certificate of each file expires, of what is loaded or of what is
+    /// there now; one that cannot be read is warned of, as the next start will fail at it.
+    pub(super) fn look(&mut self, shared: &Shared) {
+        let kafka = &shared.config.kafka;
+        let files = FILES.iter().filter_map(|name| kafka.property(name));
+        // A folder of certificates is a way to give CAs, too, and `probe` looks for one.
+        let files = files.filter(|path| !fs::metadata(path).is_ok_and(|found| found.is_dir()));
+        let files = files.filter(|path| *path != "probe");
+        let files = files.map(|path| (path, fs::read(path).map_err(anyhow::Error::from)));
+        let texts = TEXTS.iter().filter_map(|name| Some((*name, kafka.property(name)?)));
+        let texts = texts.map(|(name, text)| (name, Ok(text.as_bytes().to_vec())));
+        for (name, pem) in files.chain(texts) {
+            match pem.and_then(|pem| Ok(first_expiry_s(&pem)?)) {
+                Ok(Some(at)) => {
+                    let at = self.note(name, at);
+                    shared.metrics.tls_not_after.with_label_values(&[name]).set(at);
+                }
+                Ok(None) => warn!("{name} holds no certificate"),
+                Err(cause) => warn!("{name} cannot be read as certificates in PEM: {cause}"),
+            }
         }
+    }
+
+    /// A file holds a certificate that expires at `at`: what to tell of it.
+    fn note(&mut self, name: &str, at: f64) -> f64 {
+        at.min(*self.0.entry(name.to_owned()).or_insert(at))
     }
 }
 
@@ -79,6 +94,15 @@ mod tests {
         let far = 4_102_444_800;
         let chain = [certificate(far), certificate(1_800_000_001), certificate(far)].concat();
         assert_eq!(first_expiry_s(&chain).unwrap(), Some(1_800_000_001.0));
+    }
+
+    #[test]
+    fn a_new_certificate_in_the_place_of_an_old_one_takes_a_restart_to_count() {
+        let mut certificates = Certificates::default();
+        assert_eq!(certificates.note("ca.pem", 100.0), 100.0);
+        assert_eq!(certificates.note("ca.pem", 900.0), 100.0, "the old one is in use");
+        assert_eq!(certificates.note("ca.pem", 50.0), 50.0, "the next start would use it");
+        assert_eq!(Certificates::default().note("ca.pem", 900.0), 900.0);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{Shared, certificates, clock, system::Condition};
+use super::{Shared, certificates::Certificates, clock, system::Condition};
 use crate::{
     alert::SystemKind,
     config::{Config, Loaded, Watched},
@@ -37,7 +37,8 @@ pub(super) fn watch(shared: &Arc<Shared>, mut watched: Watched) -> std::io::Resu
     thread::Builder::new().name("reload".to_owned()).spawn(move || {
         let mut slow_at = Instant::now();
         let mut silent = BTreeMap::new();
-        certificates::look(&shared);
+        let mut certificates = Certificates::default();
+        certificates.look(&shared);
         while !shared.stopping() {
             shared.stop.sleep(EVERY);
             if watched.have_changed() {
@@ -46,7 +47,7 @@ pub(super) fn watch(shared: &Arc<Shared>, mut watched: Watched) -> std::io::Resu
             if slow_at.elapsed() >= SLOW_EVERY {
                 slow_at = Instant::now();
                 warn_of_silence(&shared, &mut silent);
-                certificates::look(&shared);
+                certificates.look(&shared);
             }
         }
     })
@@ -54,7 +55,10 @@ pub(super) fn watch(shared: &Arc<Shared>, mut watched: Watched) -> std::io::Resu
 
 /// Loads the rules again; publishes them if they are good and different.
 fn reload(shared: &Shared, watched: &mut Watched) {
-    let count = |result| shared.metrics.rule_reloads.with_label_values(&[result]).inc();
+    let count = |result| {
+        shared.metrics.rule_reloads.with_label_values(&[result]).inc();
+        shared.metrics.rules_refused.set(f64::from(u8::from(result == "refused")));
+    };
     let Loaded { config, warnings } = match watched.load() {
         Ok(loaded) => loaded,
         Err(faults) => {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{GroupBy, Measure, Severity, field::Field};
-use crate::units::WindowSpan;
+use crate::{event::canary::ROWS_MAX, units::WindowSpan};
 
 /// One rule of a rule file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,8 @@ pub struct WrittenLimit {
 /// `exfilwatch.` is kept.
 pub const CANARY: &str = "exfilwatch.canary";
 
-/// The built-in rule that a configuration with a key for canaries has: each canary is a finding.
+/// The built-in rule that a configuration with a key for canaries has: each canary is a finding,
+/// and one that is sent again and again, by whoever has seen its signature, is a grave one.
 #[must_use]
 pub fn canary_rule() -> WrittenRule {
     WrittenRule {
@@ -54,7 +55,15 @@ pub fn canary_rule() -> WrittenRule {
         unless: Vec::new(),
         group_by: GroupBy::PrincipalId,
         measure: Measure::Rows,
-        limits: vec![WrittenLimit { window: WindowSpan::MIN, above: 0, severity: None }],
+        limits: vec![
+            WrittenLimit { window: WindowSpan::MIN, above: 0, severity: None },
+            WrittenLimit {
+                // Longer than a signature is good for.
+                window: WindowSpan::from_secs(24 * 3600).unwrap_or(WindowSpan::MAX),
+                above: ROWS_MAX,
+                severity: Some(Severity::High),
+            },
+        ],
     }
 }
 

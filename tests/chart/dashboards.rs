@@ -126,7 +126,7 @@ fn dashboards_link_to_each_other_and_mark_reloads_restarts_and_alerts() {
 #[test]
 fn every_metric_is_on_a_dashboard_or_known_to_be_on_none() {
     // Of use when one looks for something, and not at a glance.
-    const APART: [&str; 14] = [
+    const APART: [&str; 15] = [
         "exfilwatch_build_info",
         "exfilwatch_canary_latency_seconds",
         "exfilwatch_catalog_last_matched_timestamp_seconds",
@@ -138,6 +138,7 @@ fn every_metric_is_on_a_dashboard_or_known_to_be_on_none() {
         "exfilwatch_restore_seconds",
         "exfilwatch_rows_keyless_total",
         "exfilwatch_rules_in_force",
+        "exfilwatch_rules_refused",
         "exfilwatch_state_rows",
         "exfilwatch_time_marks_written_total",
         "exfilwatch_alerts_dropped_total",

@@ -162,7 +162,7 @@ fn ceiling_is_below_the_limit_by_the_fixed_part_and_at_most_three_quarters_of_it
 #[test]
 fn both_roles_have_the_key_of_canaries() {
     let Some([helm, _]) = tools::helms() else { return };
-    let sets = [r#"canary.existingSecret="key""#];
+    let sets = [r#"canary.existingSecret="key""#, r#"config.inputs=[{"topic":"query-events"}]"#];
     let output = helm::template(&helm, &[helm::case("split")], &sets);
     let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());
     for name in ["exfilwatch", "exfilwatch-ingest"] {

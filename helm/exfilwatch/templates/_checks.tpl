@@ -22,6 +22,11 @@ Shapes and types are refused by values.schema.json before this. */}}
 {{- if and $v.rulesConfigMap (not $v.capacity.meters) -}}
 {{- fail "capacity.meters is needed with rulesConfigMap: memory is worked out from it, and the chart cannot see those rules" -}}
 {{- end -}}
+{{- range splitList "," $config.kafka.bootstrap_servers -}}
+{{- if not (regexMatch "^.+:[0-9]+$" (trim .)) -}}
+{{- fail (printf "config.kafka.bootstrap_servers: %q is no broker; expected host:port, several separated by commas" (trim .)) -}}
+{{- end -}}
+{{- end -}}
 {{- include "exfilwatch.checkReplicas" . -}}
 {{- include "exfilwatch.checkTimes" . -}}
 {{- include "exfilwatch.checkCredentials" . -}}
@@ -31,6 +36,11 @@ Shapes and types are refused by values.schema.json before this. */}}
 {{- end -}}
 {{- if and $v.prometheusRule.enabled (not $v.runbookUrl) -}}
 {{- fail "runbookUrl is empty: alerts link to docs/RUNBOOK.md; say where your organisation can read it" -}}
+{{- end -}}
+{{- $canonical := false -}}
+{{- range $config.inputs -}}{{- if eq (default "json" .format) "json" -}}{{- $canonical = true -}}{{- end -}}{{- end -}}
+{{- if and $v.canary.existingSecret (not $canonical) -}}
+{{- fail "canary.existingSecret: a canary is canonical JSON, and none of config.inputs takes that (format: json); without such an input leave canaries out" -}}
 {{- end -}}
 {{- if and $v.canary.cronJob.enabled (not $v.canary.existingSecret) -}}
 {{- fail "canary.cronJob needs canary.existingSecret: an unsigned canary is an ordinary event" -}}
@@ -69,8 +79,8 @@ Shapes and types are refused by values.schema.json before this. */}}
 {{- if le $grace $drain -}}
 {{- fail (printf "terminationGracePeriodSeconds (%d) must be above config.shutdown.drain_timeout (%d s): the kubelet would kill a pod that still drains" $grace $drain) -}}
 {{- end -}}
-{{- if le $session $grace -}}
-{{- fail (printf "sessionTimeoutSeconds (%d) must be above terminationGracePeriodSeconds (%d): a restart would move partitions" $session $grace) -}}
+{{- if lt $session (add $grace 15 | int64) -}}
+{{- fail (printf "sessionTimeoutSeconds (%d) must be at least 15 above terminationGracePeriodSeconds (%d), the time to start and join again: a restart would move partitions" $session $grace) -}}
 {{- end -}}
 {{- end -}}
 
@@ -119,8 +129,17 @@ Shapes and types are refused by values.schema.json before this. */}}
 {{- if and (or $v.strimzi.user.enabled (eq $v.topics.create "strimzi")) (not $v.strimzi.cluster) -}}
 {{- fail "strimzi.cluster is empty: topics and users belong to a Kafka resource; give its name" -}}
 {{- end -}}
+{{- if and $v.strimzi.user.enabled $v.strimzi.namespace (ne $v.strimzi.namespace .Release.Namespace) -}}
+{{- fail (printf "strimzi.user is made in strimzi.namespace (%s), and so is its Secret, which pods in %s cannot mount: install there, or make the user and copy its Secret yourself" $v.strimzi.namespace .Release.Namespace) -}}
+{{- end -}}
+{{- if and $v.credentials.oauthbearer.enabled (not $v.credentials.oauthbearer.existingSecret) $v.serviceAccount.create (eq $v.topics.create "job") -}}
+{{- fail "topics.create: job runs before the release is there, and so before the account whose token credentials.oauthbearer takes: use topics.create: program, or an account of yours (serviceAccount.create: false)" -}}
+{{- end -}}
 {{- if and $v.strimzi.user.enabled (eq $v.topics.create "job") -}}
 {{- fail "topics.create: job runs before the release is there, and so before the credentials of strimzi.user: use topics.create: strimzi or program" -}}
+{{- end -}}
+{{- if and $v.strimzi.user.enabled (not $v.credentials.sasl.existingSecret) (not $v.credentials.tls.clientSecret) -}}
+{{- fail (printf "strimzi.user makes a Secret that nothing uses: name it (%s) in credentials.sasl.existingSecret, or for authentication: tls in credentials.tls.clientSecret with certKey: user.crt and keyKey: user.key" (include "exfilwatch.fullname" .)) -}}
 {{- end -}}
 {{- $cores := (default (dict) $v.config.detect).threads -}}
 {{- if and $cores (ne (int64 $cores) (int64 $v.capacity.threads)) -}}

@@ -132,8 +132,23 @@ Call: dict "root" . "component" NAME "name" NAME "args" LIST "config" CONFIGMAP 
 metadata:
   labels:
     {{- include "exfilwatch.labels" (list $root .component) | nindent 4 }}
+  {{- with merge (dict) $root.Values.jobPod.annotations $root.Values.commonAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
   restartPolicy: Never
+  {{- with $root.Values.jobPod.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $root.Values.jobPod.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $root.Values.jobPod.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- if .account }}
   serviceAccountName: {{ include "exfilwatch.serviceAccount" $root }}
   {{- end }}
@@ -165,6 +180,9 @@ spec:
     {{- with include "exfilwatch.secretVolumes" $root | trim }}
     {{- . | nindent 4 }}
     {{- end }}
+    {{- end }}
+    {{- with $root.Values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
 

@@ -82,6 +82,14 @@ fn each_canary_opens_an_episode_of_its_own_which_closes_by_itself() {
 }
 
 #[test]
+fn a_canary_that_is_sent_again_and_again_is_a_grave_finding() {
+    let mut rig = Rig::new(&[canary_rule()]);
+    let alerts: Vec<_> = (0..11).flat_map(|at_s| rig.canary("a1", at_s / 20)).collect();
+    let last = alerts.last().unwrap();
+    assert_eq!((last.severity, last.reason), (High, Reason::Escalated));
+}
+
+#[test]
 fn a_canary_closes_no_episode_of_sources_that_are_behind() {
     let mut rig = Rig::new(&[rule("r", &[(MINUTE, 10, High)]), canary_rule()]);
     assert_eq!(rules_of(&rig.read("ann", 0, 11)), ["r"]);

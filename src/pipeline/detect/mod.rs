@@ -65,6 +65,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A client is beyond use, or alerts were left undelivered.
 pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     let config = &shared.config;
+    // Its series is there before anything is assigned: it says that the role is.
+    drop(shared.metrics.partitions_assigned.part(&[Role::Detect.as_str()]));
     let group = format!("{}-detect", config.kafka.group_id);
     // A keyed input is the only input, and read in the place of the events topic.
     let keyed = config.inputs.iter().find(|input| input.keyed);

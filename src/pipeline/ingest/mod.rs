@@ -72,6 +72,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A client is beyond use, or the drain did not end in time.
 pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     let config = &shared.config;
+    // Its series is there before anything is assigned: it says that the role is.
+    drop(shared.metrics.partitions_assigned.part(&[Role::Ingest.as_str()]));
     let topics: Vec<&str> =
         config.inputs.iter().filter(|i| !i.keyed).map(|i| i.topic.as_str()).collect();
     if topics.is_empty() {

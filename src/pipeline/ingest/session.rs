@@ -167,7 +167,9 @@ impl Session {
             match outcome {
                 Outcome::Event(event) => {
                     // By the name as it came: the identity may give it another.
-                    if key.is_some_and(|key| key.is_canary(event, record.headers)) {
+                    if key.is_some_and(|key| {
+                        key.is_canary(event, record.timestamp_ms, record.headers)
+                    }) {
                         router.push_canary(source, Offset(record.offset), row, event);
                         counts.canary += 1;
                         // It does not say how far the source has come, so `newest` stays.
