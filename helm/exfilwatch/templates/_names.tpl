@@ -70,7 +70,7 @@ annotations:
 {{- end -}}
 {{- end -}}
 
-{{/* Port of metrics, probes and page. */}}
+{{/* Port of metrics and probes. */}}
 {{- define "exfilwatch.port" -}}
 {{- $http := default (dict) .Values.config.http -}}
 {{- default "0.0.0.0:9464" $http.listen | regexFind "[0-9]+$" -}}
