@@ -1,6 +1,6 @@
 //! How much of its time a loop works: what it does not spend waiting.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::metrics::{Metrics, Role, family::Seconds};
 
@@ -17,6 +17,11 @@ impl Busy {
         Self { seconds, since: Instant::now() }
     }
 
+    /// [`Self::idle`] if it may wait for as long as `timeout`; at once, the clock is not asked.
+    pub(super) fn idle_for<T>(&mut self, timeout: Duration, wait: impl FnOnce() -> T) -> T {
+        if timeout.is_zero() { wait() } else { self.idle(wait) }
+    }
+
     /// Waits in `wait`, which does not count.
     pub(super) fn idle<T>(&mut self, wait: impl FnOnce() -> T) -> T {
         self.seconds.inc_by(self.since.elapsed().as_secs_f64());
@@ -28,7 +33,7 @@ impl Busy {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread::sleep, time::Duration};
+    use std::thread::sleep;
 
     use super::*;
 

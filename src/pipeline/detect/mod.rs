@@ -217,12 +217,7 @@ impl<'c> Detect<'c> {
         }
         let mut timeout = IDLE_POLL;
         for _ in 0..STEP_MESSAGES {
-            let polled = if timeout.is_zero() {
-                self.member.poll(timeout)
-            } else {
-                self.busy.idle(|| self.member.poll(timeout))
-            };
-            match polled? {
+            match self.busy.idle_for(timeout, || self.member.poll(timeout))? {
                 Polled::Record(message) => self.hand_over(&message),
                 Polled::OutOfRange => self.mend_at = Some(Instant::now()),
                 Polled::Nothing => break,

@@ -196,12 +196,7 @@ impl<'c> Ingest<'c> {
         };
         let (mut now_ms, mut got) = (None, 0_u32);
         for _ in 0..STEP_RECORDS {
-            let polled = if timeout.is_zero() {
-                self.member.poll(timeout)
-            } else {
-                self.busy.idle(|| self.member.poll(timeout))
-            };
-            match polled? {
+            match self.busy.idle_for(timeout, || self.member.poll(timeout))? {
                 Polled::Record(record) => {
                     // One look at the clock is enough for records that were there already.
                     let now_ms = *now_ms.get_or_insert_with(|| self.clock.ms());
