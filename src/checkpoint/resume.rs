@@ -11,8 +11,8 @@ pub struct Log<'a> {
     pub first: i64,
     /// Next offset that will be written.
     pub end: i64,
-    /// The group has committed an offset above 0: somebody has read it before.
-    pub was_read: bool,
+    /// The group knows that there was a checkpoint of it.
+    pub was_saved: bool,
 }
 
 /// Why counts may differ from those of one undisturbed run. Never silent: each is a `DATA_GAP`.
@@ -51,9 +51,10 @@ pub fn resume(
             log.first
         }
         None => {
-            // At the very first start there is nothing to miss. A log that has lost its beginning
-            // was counted by somebody, or by nobody: either way these counts are not whole.
-            if !unusable.is_empty() || log.was_read || log.first > 0 {
+            // Before the first checkpoint there is nothing to miss: all is read again. A log that
+            // has lost its beginning was counted by somebody, or by nobody: either way these counts
+            // are not whole.
+            if !unusable.is_empty() || log.was_saved || log.first > 0 {
                 losses.push(Loss::NoCheckpoint);
             }
             log.first
@@ -69,7 +70,7 @@ pub fn resume(
 mod tests {
     use super::*;
 
-    const LOG: Log<'_> = Log { topic_id: "t", first: 10, end: 20, was_read: true };
+    const LOG: Log<'_> = Log { topic_id: "t", first: 10, end: 20, was_saved: true };
 
     #[test]
     fn what_the_checkpoint_covers_decides_up_to_both_ends_of_the_log() {
@@ -87,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn only_at_the_very_first_start_is_nothing_missed_without_a_checkpoint() {
-        let new = Log { first: 0, was_read: false, ..LOG };
+    fn only_before_the_first_checkpoint_is_nothing_missed_without_one() {
+        let new = Log { first: 0, was_saved: false, ..LOG };
         assert_eq!(resume(None, &[], new), (0, Vec::new()));
         let damaged = [Unusable::Torn(String::new())];
         assert_eq!(resume(None, &damaged, new), (0, vec![Loss::NoCheckpoint]));
-        for log in [Log { was_read: true, ..new }, Log { first: 10, ..new }] {
+        for log in [Log { was_saved: true, ..new }, Log { first: 10, ..new }] {
             assert_eq!(resume(None, &[], log), (log.first, vec![Loss::NoCheckpoint]));
         }
     }

@@ -6,7 +6,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
@@ -15,7 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{process::Guarded, tools};
+use crate::{kafka::free_port, process::Guarded, tools};
 
 /// A busy machine takes ten times what an idle one does, 10 s.
 const UP_MAX: Duration = Duration::from_secs(100);
@@ -246,10 +245,4 @@ fn tail(folder: &Path, name: &str) -> String {
     let text = fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

@@ -16,7 +16,7 @@ use exfilwatch::{
 
 use crate::{
     events::{MINUTE_MS, Read, now_ms},
-    findings::{Finding, openings},
+    findings::{Finding, RULE, openings},
     http::Metrics,
     kafka::{self, Client, Compression, Message, Record},
     service::{RULES, Service, Setup, said},
@@ -77,6 +77,31 @@ fn a_killed_owner_is_followed_by_one_that_reads_only_what_no_checkpoint_covers()
     let mut reader = setup.reader("alerts");
     let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
     assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+}
+
+#[test]
+fn an_owner_killed_before_its_first_checkpoint_is_followed_without_a_gap() {
+    let Some(kafka) = kafka::shared() else { return };
+    let (setup, topic, _) = deployment(&kafka, "before-the-first");
+    let lines = one_input(&topic) + "detect: {checkpoint_interval: 1h}\n";
+    let first = setup.run(&lines);
+    produce(&kafka, &topic, &reads(501));
+    all_counted(&[&first], 501);
+    let (group, events) = (setup.group("detect"), setup.topic("events"));
+    let is_committed = || kafka.committed(&group, &events)[0].is_some_and(|offset| offset > 0);
+    first.until("the commit", SOON, is_committed);
+    first.kill();
+    let second = setup.run(&lines);
+    assert_eq!(restores(&second, "nothing_kept"), 1);
+    all_counted(&[&second], 501);
+    let mut reader = setup.reader("alerts");
+    // Nobody knows what became of the first one's.
+    let all = |seen: &[Record]| Finding::all(seen, RULE);
+    reader.until("the alert of each", SOON, |seen| all(seen).len() == 2);
+    let seen = reader.during(Duration::from_secs(2));
+    assert_eq!(gaps(seen), [], "all was read again");
+    assert!(all(seen).iter().all(|alert| alert.message == all(seen)[0].message));
+    assert_eq!(all(seen)[0].counts(500), (501, 501));
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Finding {
         (found["lo"].as_u64().expect("lo"), found["hi"].as_u64().expect("hi"))
     }
 
+    /// What it says, in a sentence.
+    pub(crate) fn description(&self) -> String {
+        self.json["finding_info"]["desc"].as_str().expect("desc").to_owned()
+    }
+
     /// Event time of the last event in it, ms.
     pub(crate) fn last_seen_ms(&self) -> i64 {
         self.json["finding_info"]["last_seen_time"].as_i64().expect("last_seen_time")

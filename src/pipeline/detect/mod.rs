@@ -3,13 +3,14 @@
 //!
 //! A partition goes on from its checkpoint (D2), at the offset that this covers; without one it is
 //! read from its first kept message. Rows that come twice are known by their identity (D1). Offsets
-//! are committed only so that others can see the lag.
+//! are committed only so that others can see the lag, and whether there was a checkpoint ever.
 //!
 //! Never here: applying a row, waiting in a callback.
 
 pub mod feed;
 mod gauges;
 pub mod keyed;
+mod progress;
 mod rebalance;
 mod restore;
 mod store;
@@ -19,7 +20,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
-        atomic::Ordering,
         mpsc::{Receiver, channel},
     },
     thread::{self, JoinHandle},
@@ -32,6 +32,7 @@ use tracing::{info, warn};
 use self::{
     feed::{Feed, Pressure, ring},
     keyed::{Envelope, Keyed, Seen},
+    progress::Progress,
     rebalance::Opening,
     store::{Overtaken, Store},
     worker::{Job, Worker},
@@ -106,7 +107,7 @@ struct Hand {
 struct Assigned {
     /// Number of the assignment.
     epoch: u64,
-    progress: worker::Progress,
+    progress: Arc<Progress>,
     /// Next offset of the partition when it was assigned: caught up means past it.
     goal: i64,
     /// Offset after the message handed over last.
@@ -304,20 +305,16 @@ impl<'c> Detect<'c> {
         self.shared.publisher.fatal().map_or(Ok(()), Err)
     }
 
-    fn progress(&self) -> Vec<(TopicPartition, worker::Progress)> {
+    fn progress(&self) -> Vec<(TopicPartition, Arc<Progress>)> {
         let partitions = self.partitions.iter();
         partitions.map(|(one, at)| (self.name(*one), Arc::clone(&at.progress))).collect()
     }
 
     /// Commits what was applied, for whoever watches the group; nothing starts from it.
-    fn commit(&self, partitions: Vec<(TopicPartition, worker::Progress)>) {
+    fn commit(&self, partitions: Vec<(TopicPartition, Arc<Progress>)>) {
         let applied = partitions.into_iter();
-        let at = |progress: &worker::Progress| Committed {
-            offset: progress.load(Ordering::Acquire),
-            note: String::new(),
-        };
         let applied: Vec<(TopicPartition, Committed)> =
-            applied.map(|(name, progress)| (name, at(&progress))).collect();
+            applied.map(|(name, progress)| (name, progress.committed())).collect();
         if applied.is_empty() {
             return;
         }
@@ -358,7 +355,7 @@ impl<'c> Detect<'c> {
                 stable if stable >= 0 => found.hi_offset.min(stable),
                 _ => found.hi_offset,
             };
-            let next = assigned.progress.load(Ordering::Acquire);
+            let next = assigned.progress.next();
             // Control records of transactions are skipped by librdkafka, not by us.
             let fetched_all = end >= 0 && found.next_offset >= end && found.fetchq_cnt == 0;
             let applied_all = fetched_all && next >= assigned.fetched;
@@ -453,7 +450,7 @@ fn envelope(message: &BorrowedMessage<'_>) -> Envelope {
 impl Assigned {
     /// Messages that were there at the assignment and are not applied yet.
     fn behind(&self) -> i64 {
-        (self.goal - self.progress.load(Ordering::Acquire)).max(0)
+        (self.goal - self.progress.next()).max(0)
     }
 }
 

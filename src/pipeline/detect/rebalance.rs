@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::AtomicI64,
         mpsc::{Receiver, TryRecvError, channel},
     },
     thread,
@@ -17,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Assigned, Detect, RETRY_AFTER, hand_of,
+    progress::{Progress, was_saved},
     restore::{Asked, Found},
     store::{Ask, Opened, Overtaken},
     worker::Job,
@@ -26,7 +26,7 @@ use crate::{
     engine::{Engine, EngineOptions},
     kafka::{
         Error,
-        group::{Rebalance, TopicPartition},
+        group::{Committed, Rebalance, TopicPartition},
     },
     metrics::Role,
     pipeline::{
@@ -49,7 +49,7 @@ pub(super) struct Opening {
 /// What the broker knows of an assigned partition.
 struct Start {
     name: TopicPartition,
-    committed: Option<i64>,
+    committed: Option<Committed>,
     /// First kept and next offset.
     bounds: (i64, i64),
 }
@@ -180,7 +180,6 @@ impl Detect<'_> {
         }
         for (name, committed) in self.member.committed(partitions)? {
             let bounds = self.member.watermarks(&name)?;
-            let committed = committed.map(|committed| committed.offset);
             starts.push(Start { name, committed, bounds });
         }
         Ok(starts)
@@ -211,8 +210,8 @@ impl Detect<'_> {
     /// Where to read on, and what is lost by it.
     fn begin_at(&self, start: Start, found: Found) -> Begin {
         let Start { name, committed, bounds: (first, end) } = start;
-        let was_read = committed.is_some_and(|offset| offset > 0);
-        let log = Log { topic_id: self.topic_id, first, end, was_read };
+        let was_saved = committed.as_ref().is_some_and(was_saved);
+        let log = Log { topic_id: self.topic_id, first, end, was_saved };
         let restored = found.restored.as_ref();
         let covered = restored.map_or(first, |restored| restored.covered);
         let restored = restored.map(|restored| (restored.covered, restored.topic_id.as_str()));
@@ -228,14 +227,14 @@ impl Detect<'_> {
             });
         }
         let restored = found.restored.map(|restored| (restored.engine, restored.covered));
-        let (epoch, letters_from) = (found.epoch, committed.unwrap_or(0));
+        let (epoch, letters_from) = (found.epoch, committed.map_or(0, |it| it.offset));
         Begin { name, epoch, from, end, letters_from, restored }
     }
 
     fn begin(&mut self, begin: Begin) -> Result<(), Error> {
         let partition = begin.name.1;
         let hand = hand_of(partition, self.hands.len());
-        let progress = Arc::new(AtomicI64::new(begin.from));
+        let progress = Arc::new(Progress::new(begin.from, begin.restored.is_some()));
         self.hands[hand].feed.push(Job::Open {
             partition,
             epoch: begin.epoch,

@@ -9,7 +9,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -22,6 +21,7 @@ use super::{
     feed::{Inbox, Weigh},
     gauges::Gauges,
     keyed::{Envelope, Keyed, Reader},
+    progress::Progress,
     store::{Ask, Store, Stored},
 };
 use crate::{
@@ -50,9 +50,6 @@ const IDLE: Duration = Duration::from_millis(20);
 /// Between two updates of gauges.
 const GAUGES_EVERY: Duration = Duration::from_millis(200);
 
-/// How far one assignment of a partition has been applied; read by the poll thread.
-pub(super) type Progress = Arc<AtomicI64>;
-
 /// What the poll thread asks of a worker.
 pub(super) enum Job {
     /// A partition was assigned.
@@ -63,8 +60,8 @@ pub(super) enum Job {
         restored: Option<(Box<Engine>, i64)>,
         /// Number of the assignment.
         epoch: u64,
-        /// Next offset, kept up to date by the worker.
-        progress: Progress,
+        /// Kept up to date by the worker.
+        progress: Arc<Progress>,
         /// Keyed input: offset from which dead letters are to be written.
         letters_from: i64,
     },
@@ -118,7 +115,7 @@ impl Weigh for Job {
 struct Slot {
     tenure: Tenure,
     /// For the poll thread.
-    progress: Progress,
+    progress: Arc<Progress>,
     gauges: Gauges,
     /// Keyed input.
     reader: Option<Reader>,
@@ -161,7 +158,15 @@ impl Slot {
     /// Everything before `next` is done with.
     fn advance_to(&mut self, next: i64) {
         self.tenure.advance_to(next);
-        self.progress.store(next, Ordering::Release);
+        self.progress.advance_to(next);
+    }
+
+    /// The answer to a checkpoint of an assignment: kept, or nobody knows.
+    fn stored(&mut self, epoch: u64, kept: bool) {
+        self.tenure.stored(epoch, kept, Instant::now());
+        if kept && epoch == self.tenure.epoch() {
+            self.progress.saved();
+        }
     }
 
     /// Delivered and saved as far as it can be.
@@ -276,7 +281,7 @@ impl Worker {
         partition: i32,
         epoch: u64,
         restored: Option<(Box<Engine>, i64)>,
-        progress: Progress,
+        progress: Arc<Progress>,
         letters_from: i64,
     ) {
         let skew_ms = self.shared.config.detect.allowed_skew.as_millis();
@@ -286,7 +291,7 @@ impl Worker {
             memory_limit: self.memory_limit,
             dedup_entries: self.shared.config.dedup.entries,
         };
-        let next = progress.load(Ordering::Acquire);
+        let next = progress.next();
         let new = || (Box::new(Engine::new(options, self.shared.rules.load_full())), next);
         let (engine, covered) = restored.unwrap_or_else(new);
         let gauges = Gauges::new(&self.shared.metrics, &engine);
@@ -495,7 +500,7 @@ impl Worker {
     fn note_stored(&mut self) {
         while let Ok(Stored { partition, epoch, kept }) = self.stored.try_recv() {
             if let Some(slot) = self.slots.get_mut(&partition) {
-                slot.tenure.stored(epoch, kept, Instant::now());
+                slot.stored(epoch, kept);
             }
         }
     }

@@ -28,8 +28,8 @@ pub(super) struct Seen {
     pub(super) repeats: usize,
     /// What the census says of each key: `lo` and `hi`.
     pub(super) census: HashMap<String, (u64, u64)>,
-    /// Messages about exfilwatch itself, by rule.
-    pub(super) system: BTreeMap<String, usize>,
+    /// What exfilwatch says about itself, by rule.
+    pub(super) system: BTreeMap<String, Vec<String>>,
 }
 
 /// A thread that reads committed alerts until it is dropped.
@@ -82,7 +82,8 @@ impl Seen {
             let counts = finding.counts(0);
             self.repeats += usize::from(self.census.insert(finding.key, counts).is_some());
         } else {
-            *self.system.entry(finding.rule).or_default() += 1;
+            let said = finding.description();
+            self.system.entry(finding.rule).or_default().push(said);
         }
     }
 }

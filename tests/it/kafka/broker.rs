@@ -23,6 +23,9 @@ const CLUSTER_ID: &str = "ZXhmaWx3YXRjaC10ZXN0cw";
 /// A broker needs 3 s on two idle cores; a busy machine gets ten times that.
 const START_MAX: Duration = Duration::from_mins(2);
 
+/// The first port for tests, and how many there are.
+const PORTS: (u16, u32) = (12_000, 20_000);
+
 /// A broker that is up, or was and has been stopped.
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -185,10 +188,16 @@ impl Drop for Broker {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that nothing takes by chance until it is used, or while a
+/// broker that had it is down: it lies below those that the system gives to outgoing connections.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-    listener.local_addr().expect("a bound socket has an address").port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let ours = process::id().wrapping_mul(97);
+    let next = || ours.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS.1;
+    (0..PORTS.1)
+        .map(|_| PORTS.0 + u16::try_from(next()).expect("below the number of ports"))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a loopback port is free")
 }
 
 fn no_java(error: &std::io::Error) -> String {

@@ -179,7 +179,7 @@ impl Member {
             topic_id: "",
             first: offset(kafka.first[partition]),
             end: offset(kafka.events[partition].len()),
-            was_read: false,
+            was_saved: false,
         };
         let covered = restored.as_ref().map(|(covered, _)| (*covered, ""));
         let (from, losses) = resume(covered, &[], log);
