@@ -54,7 +54,12 @@ const GAPLESS: &str = "enable.gapless.guarantee";
 /// Settings every client shares: the user's own, then the ones that are not theirs to choose.
 #[must_use]
 pub fn base(config: &KafkaConfig, client: &str) -> ClientConfig {
-    let mut settings = ClientConfig::new();
+    over(ClientConfig::new(), config, client)
+}
+
+/// The same over settings that the user may change. They cannot be merged afterwards: what a
+/// `ClientConfig` gives back has no secrets.
+fn over(mut settings: ClientConfig, config: &KafkaConfig, client: &str) -> ClientConfig {
     settings.set("security.protocol", "plaintext");
     settings.set("client.id", format!("{}-{client}", config.group_id));
     // A broker that comes back is found again within two seconds, not ten.
@@ -94,7 +99,7 @@ pub fn consumer(config: &KafkaConfig, client: &str, group: &str) -> ClientConfig
     settings.set("topic.metadata.refresh.interval.ms", "30000");
     // Who stays keeps what they have, while others come and go.
     settings.set("partition.assignment.strategy", "cooperative-sticky");
-    overlay(&mut settings, &base(config, client));
+    let mut settings = over(settings, config, client);
     settings.set("group.id", group);
     settings.set("group.protocol", "classic");
     settings.set("enable.auto.commit", "false");
@@ -135,7 +140,7 @@ pub fn producer(config: &KafkaConfig, client: &str, gapless: bool) -> ClientConf
     settings.set("compression.type", "lz4");
     settings.set("linger.ms", "2");
     settings.set("queue.buffering.max.kbytes", SEND_QUEUE_KIB);
-    overlay(&mut settings, &base(config, client));
+    let mut settings = over(settings, config, client);
     settings.set("enable.idempotence", "true");
     if gapless {
         settings.set(GAPLESS, "true");
@@ -164,14 +169,6 @@ pub fn fetch_fill(config: &KafkaConfig, statistics: &Statistics) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
 pub fn send_fill(statistics: &Statistics) -> f64 {
     statistics.msg_size as f64 / statistics.msg_size_max.max(1) as f64
-}
-
-/// Puts every setting of `over` on top of `under`.
-fn overlay(under: &mut ClientConfig, over: &ClientConfig) {
-    for (name, value) in over.config_map() {
-        under.set(name, value);
-    }
-    under.set_log_level(over.log_level);
 }
 
 /// What the callbacks of one client have noted.
@@ -291,8 +288,12 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.0.client.as_str();
         let reason = self.0.fit_to_show(reason);
-        let said = Some(reason.clone().into_owned());
-        *self.0.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all are down follows from what was said of each, and says less.
+        if said.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *said = Some(reason.clone().into_owned());
+        }
+        drop(said);
         let fatal = matches!(
             error.rdkafka_error_code(),
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced)
@@ -333,8 +334,38 @@ rules: [{id: records, limits: [{window: 1h, above: 500}]}]
         assert!(matches!(said, Cow::Borrowed("some words")), "two letters are no secret");
         Context(Arc::clone(&notes)).error(KafkaError::Canceled, "no login with hunter22");
         assert_eq!(notes.last_said().as_deref(), Some("no login with ***"));
-        let settings = base(&config.kafka, "test");
-        assert_eq!(settings.get("sasl.password"), Some("hunter22"));
-        assert!(!format!("{settings:?} {notes:?}").contains("hunter22"));
+        assert!(!format!("{notes:?}").contains("hunter22"));
+    }
+
+    #[test]
+    fn every_kind_of_client_has_the_secrets_and_none_shows_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("exfilwatch.yaml", FILE), ("p", "hunter22\n"), ("u", "me")] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let kafka = Config::load(&folder.path().join("exfilwatch.yaml")).unwrap().kafka;
+        let kinds = [
+            base(&kafka, "test"),
+            consumer(&kafka, "test", "group"),
+            producer(&kafka, "test", false),
+            producer(&kafka, "test", true),
+        ];
+        for settings in kinds {
+            assert_eq!(settings.get("sasl.password"), Some("hunter22"));
+            assert!(!format!("{settings:?}").contains("hunter22"));
+        }
+    }
+
+    #[test]
+    fn why_a_broker_was_lost_is_not_forgotten_for_that_all_are() {
+        let context = Context(Arc::default());
+        let global = |code| KafkaError::Global(code);
+        let all = || context.error(global(RDKafkaErrorCode::AllBrokersDown), "1/1 are down");
+        let said = || context.0.last_said();
+        all();
+        assert_eq!(said().as_deref(), Some("1/1 are down"));
+        context.error(global(RDKafkaErrorCode::SSL), "certificate unknown");
+        all();
+        assert_eq!(said().as_deref(), Some("certificate unknown"));
     }
 }

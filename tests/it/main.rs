@@ -25,5 +25,6 @@ mod harness;
 mod lifecycle;
 mod observability;
 mod reload;
+mod tls;
 mod tokens;
 mod topics;

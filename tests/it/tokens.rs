@@ -11,38 +11,15 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
-
 use crate::{
     events::{Read, now_ms},
-    kafka::{self, Broker},
+    kafka::{self, Broker, token},
     service::{Setup, said},
     steps::{SOON, all_counted, one_input, produce},
 };
 
 /// A client that got no token asks again after ten seconds, a start tries again after some more.
 const RECOVERED: Duration = Duration::from_secs(40);
-
-fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let mut whole = [0; 4];
-        whole[1..=group.len()].copy_from_slice(group);
-        let bits = u32::from_be_bytes(whole);
-        for place in 0..=group.len() {
-            text.push(char::from(LETTERS[(bits >> (18 - 6 * place)) as usize & 63]));
-        }
-    }
-    text
-}
-
-/// An unsecured token that ends so many seconds from now.
-fn token(seconds: i64) -> String {
-    let now = now_ms() / 1000;
-    let claims = json!({"sub": "exfilwatch", "iat": now, "exp": now + seconds});
-    format!("{}.{}.", base64url(br#"{"alg":"none"}"#), base64url(claims.to_string().as_bytes()))
-}
 
 /// Writes a file whole, as the kubelet does.
 fn put(path: &Path, text: &str) {
@@ -55,7 +32,7 @@ fn put(path: &Path, text: &str) {
 fn setup(broker: &Broker, name: &str) -> (Setup, PathBuf) {
     let setup = Setup::new(&broker.client(), name);
     let path = setup.path("token");
-    setup.servers(&broker.tokens_address());
+    setup.servers(&broker.second_address());
     setup.property("security.protocol", "sasl_plaintext");
     setup.kafka_key("oauth_token_file", "token");
     (setup, path)

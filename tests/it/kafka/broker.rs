@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Client, jars};
+use super::{Client, authority::Authority, jars};
 use crate::process::Guarded;
 
 /// 16 bytes in URL-safe base64, as the storage tool demands.
@@ -33,8 +33,18 @@ pub(crate) struct Broker {
     folder: PathBuf,
     class_path: String,
     port: u16,
-    /// Where SASL OAUTHBEARER is spoken, if anywhere.
-    tokens: Option<u16>,
+    second: Option<Listener>,
+}
+
+/// A second way in, for whoever proves who they are.
+#[derive(Debug)]
+struct Listener {
+    name: &'static str,
+    protocol: &'static str,
+    port: u16,
+    settings: String,
+    /// Further arguments of the storage tool.
+    format: Vec<String>,
 }
 
 impl Broker {
@@ -54,8 +64,40 @@ impl Broker {
     /// The same with a second port, for whoever has a token: unsecured ones (RFC 7515, appendix
     /// A.5) that have not ended. Who does not bring a new one in time is disconnected.
     pub(super) fn with_tokens() -> Result<Self, String> {
+        Self::with(Listener {
+            name: "TOKENS",
+            protocol: "SASL_PLAINTEXT",
+            port: free_port(),
+            settings: TOKENS.to_owned(),
+            format: Vec::new(),
+        })
+    }
+
+    /// The same with a second port for TLS, whose certificate and those of its clients are of
+    /// `authority`, and for SCRAM-SHA-512 of [`LOGIN`] in it.
+    pub(super) fn secured(authority: &Authority) -> Result<Self, String> {
+        let folder = new_folder().map_err(|error| format!("no folder for keys: {error}"))?;
+        let (keys, trusted) = (folder.join("keys.pem"), folder.join("trusted.pem"));
+        let issued = authority.issue("broker");
+        fs::write(&keys, issued.key() + &issued.certificate)
+            .and_then(|()| fs::write(&trusted, authority.certificate()))
+            .map_err(|error| format!("keys of the broker: {error}"))?;
+        let (user, password) = LOGIN;
+        Self::with(Listener {
+            name: "SECURED",
+            protocol: "SASL_SSL",
+            port: free_port(),
+            settings: secured(&keys, &trusted),
+            format: vec![
+                "--add-scram".to_owned(),
+                format!("SCRAM-SHA-512=[name={user},password={password}]"),
+            ],
+        })
+    }
+
+    fn with(second: Listener) -> Result<Self, String> {
         let plain = |_, broker| broker;
-        let mut broker = Self::formatted(1, &[free_port()], plain, Some(free_port()))?;
+        let mut broker = Self::formatted(1, &[free_port()], plain, Some(second))?;
         broker.up()?;
         Ok(broker)
     }
@@ -77,17 +119,21 @@ impl Broker {
         node: usize,
         controllers: &[u16],
         proxy: impl FnOnce(u16, u16) -> u16,
-        tokens: Option<u16>,
+        second: Option<Listener>,
     ) -> Result<Self, String> {
         let class_path = jars::class_path()?;
         let folder = new_folder().map_err(|error| format!("no folder for the broker: {error}"))?;
         let listens = free_port();
         let port = proxy(free_port(), listens);
-        let text = properties(&folder, node, (listens, port), controllers, tokens);
+        let text = properties(&folder, node, (listens, port), controllers, second.as_ref());
         fs::write(folder.join("server.properties"), text)
             .map_err(|error| format!("server.properties: {error}"))?;
-        let broker = Self { process: None, folder, class_path, port, tokens };
-        let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"];
+        let more = second.as_ref().map_or(Vec::new(), |second| second.format.clone());
+        let broker = Self { process: None, folder, class_path, port, second };
+        let mut format = vec!["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID];
+        format.extend(more.iter().map(String::as_str));
+        // The file comes last.
+        format.push("-c");
         let status = broker.java(&format)?.status().map_err(|error| no_java(&error))?;
         if !status.success() {
             return Err(format!("the storage tool failed ({status})\n{}", broker.log_tail()));
@@ -100,10 +146,10 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// `host:port` for whoever has a token.
-    #[allow(dead_code, reason = "for tests/it alone")]
-    pub(crate) fn tokens_address(&self) -> String {
-        format!("127.0.0.1:{}", self.tokens.expect("a broker with tokens"))
+    /// `host:port` of the second way in.
+    #[allow(dead_code, reason = "not for benches")]
+    pub(crate) fn second_address(&self) -> String {
+        format!("127.0.0.1:{}", self.second.as_ref().expect("a second listener").port)
     }
 
     /// Its process, while it runs: for what the kernel says of it.
@@ -226,13 +272,15 @@ fn properties(
     node: usize,
     (listens, port): (u16, u16),
     controllers: &[u16],
-    tokens: Option<u16>,
+    second: Option<&Listener>,
 ) -> String {
     let voter = |(index, port): (usize, &u16)| format!("{}@127.0.0.1:{port}", index + 1);
     let voters: Vec<String> = controllers.iter().enumerate().map(voter).collect();
     let copies = controllers.len().min(3);
-    let listener = tokens.map(|port| format!(",TOKENS://127.0.0.1:{port}")).unwrap_or_default();
-    let settings = if tokens.is_some() { TOKENS } else { "" };
+    let listener = second.map(|it| format!(",{}://127.0.0.1:{}", it.name, it.port));
+    let listener = listener.unwrap_or_default();
+    let protocol = second.map(|it| format!(",{}:{}", it.name, it.protocol)).unwrap_or_default();
+    let settings = second.map_or("", |it| &it.settings);
     format!(
         "process.roles=broker,controller
 node.id={node}
@@ -240,7 +288,7 @@ controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{listens}{listener},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listener}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TOKENS:SASL_PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocol}
 log.dirs={data}
 auto.create.topics.enable=false
 min.insync.replicas={in_sync}
@@ -275,3 +323,22 @@ org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
 unsecuredLoginStringClaim_sub=\"broker\";
 connections.max.reauth.ms=3600000
 ";
+
+/// Who may come in by the secured port, beside having a certificate.
+pub(crate) const LOGIN: (&str, &str) = ("watch", "hunter-2-hunter");
+
+fn secured(keys: &Path, trusted: &Path) -> String {
+    format!(
+        "listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secured.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secured.ssl.keystore.type=PEM
+listener.name.secured.ssl.keystore.location={}
+listener.name.secured.ssl.truststore.type=PEM
+listener.name.secured.ssl.truststore.location={}
+listener.name.secured.ssl.client.auth=required
+",
+        keys.display(),
+        trusted.display()
+    )
+}

@@ -5,14 +5,18 @@
 //! Java the tests that need a broker say so and pass, unless `CI` or `EXFILWATCH_REQUIRE_KAFKA=1`
 //! makes that a failure.
 
+mod authority;
 mod broker;
 mod client;
 mod jars;
+mod token;
 
 use std::{env, fmt::Display, sync::OnceLock};
 
-pub(crate) use broker::{Broker, free_port};
+pub(crate) use authority::Authority;
+pub(crate) use broker::{Broker, LOGIN, free_port};
 pub(crate) use client::{Client, Compression, Message, Reader, Record, Stream, send, unique};
+pub(crate) use token::token;
 
 /// A client of the broker that all tests share, or `None` after saying why there is none.
 ///
@@ -35,13 +39,22 @@ pub(crate) fn private() -> Option<Broker> {
     available(Broker::start())
 }
 
-/// A broker with a second port that takes unsecured tokens: [`Broker::tokens_address`].
+/// A broker with a second port that takes unsecured tokens: [`Broker::second_address`].
 ///
 /// # Panics
 /// There is none and the environment demands one.
 #[allow(dead_code, reason = "for tests/it alone")]
 pub(crate) fn with_tokens() -> Option<Broker> {
     available(Broker::with_tokens())
+}
+
+/// A broker with a second port that speaks TLS and SCRAM alone: [`Broker::second_address`].
+///
+/// # Panics
+/// There is none and the environment demands one.
+#[allow(dead_code, reason = "not for benches")]
+pub(crate) fn secured(authority: &Authority) -> Option<Broker> {
+    available(Broker::secured(authority))
 }
 
 /// The same behind a proxy: `proxy` gets the port to listen on and that of the broker, and starts
