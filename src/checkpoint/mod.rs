@@ -26,7 +26,7 @@ pub use ledger::{Draft, Fate, Ledger, Record};
 pub use manifest::{Manifest, Named, Origin};
 pub use rebuild::rebuild;
 pub use resume::{Log, Loss, resume};
-pub use tenure::{Request, Tenure, TenureOptions};
+pub use tenure::{Request, Tenure, TenureOptions, first_after};
 
 /// Why a record or a checkpoint cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

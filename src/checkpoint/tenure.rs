@@ -29,6 +29,8 @@ pub struct TenureOptions {
     pub transactional: bool,
     /// Between two regular checkpoints.
     pub every: Duration,
+    /// Until the first of them: [`first_after`].
+    pub first_after: Duration,
     /// Between a checkpoint that failed and the next that only alerts ask for.
     pub retry_after: Duration,
 }
@@ -46,6 +48,16 @@ pub struct Request {
     pub saved: Saved,
     /// To be published in the same transaction (D4), oldest first.
     pub alerts: Vec<Arc<Alert>>,
+}
+
+/// When the first regular checkpoint of a partition is due. Those of one member are assigned at one
+/// moment; were they saved at one moment too, everything else would wait for all of them. Multiples
+/// of the golden ratio, less their whole part, are spread evenly however many there are (the three
+/// distance theorem; Swierczkowski, Fundamenta Mathematicae 46, 1958).
+#[must_use]
+pub fn first_after(partition: i32, every: Duration) -> Duration {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    every.mul_f64(((f64::from(partition) + 1.0) * GOLDEN).fract())
 }
 
 /// How far an engine had come: next offset, alerts not known to be out.
@@ -66,7 +78,8 @@ pub struct Tenure {
     kept: Point,
     kept_at: Instant,
     begun_at: Instant,
-    walked_at: Instant,
+    /// When the next regular one is due. Others do not move it.
+    regular_at: Instant,
     /// The rules changed (D7).
     soon: bool,
     /// The last one failed.
@@ -88,7 +101,7 @@ impl Tenure {
             under_way: None,
             kept_at: now,
             begun_at: now,
-            walked_at: now,
+            regular_at: now + options.first_after,
             soon: false,
             failed: false,
         }
@@ -149,11 +162,11 @@ impl Tenure {
     /// A checkpoint, if it is time for one and none is on its way. `ends`: the partition will be
     /// let go, so once more when nothing is left to be delivered.
     pub fn save(&mut self, ends: bool, now: Instant) -> Option<Request> {
-        let every = self.options.every;
-        let since = |at: Instant| now.saturating_duration_since(at);
-        let waits = self.failed && since(self.begun_at) < self.options.retry_after;
+        let begun = now.saturating_duration_since(self.begun_at);
+        let waits = self.failed && begun < self.options.retry_after;
         let publishes = !self.unpublished.is_empty() && !waits;
-        let due = self.soon || publishes || since(self.begun_at) >= every;
+        let regular = now >= self.regular_at;
+        let due = self.soon || publishes || regular;
         // A failure of the last one is not tried again.
         let last = ends && self.engine.undelivered() == 0 && !self.failed;
         let unchanged = self.is_saved() && !self.soon;
@@ -161,14 +174,16 @@ impl Tenure {
             return None;
         }
         // Between two regular ones, a checkpoint that alerts ask for holds changes only.
-        let walks = last || since(self.walked_at) >= every;
+        let walks = last || regular;
         let alerts = self.unpublished.clone();
         let options = SaveOptions { walks, publishes: !alerts.is_empty() };
         let saved = self.engine.save_with(options);
         let point = (self.next, self.engine.undelivered() - alerts.len());
         self.under_way = Some((point, alerts.len()));
         self.begun_at = now;
-        self.walked_at = if walks { now } else { self.walked_at };
+        while self.regular_at <= now {
+            self.regular_at += self.options.every;
+        }
         self.soon = false;
         let (epoch, revision) = (self.options.epoch, self.engine.rules().revision.clone());
         Some(Request { epoch, covered: self.next, revision, saved, alerts })

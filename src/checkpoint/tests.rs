@@ -415,10 +415,55 @@ fn a_large_state_is_written_in_parts_and_small_changes_cost_little() {
     assert!(part < whole / 4, "{part} of {whole}");
 }
 
+fn tenure_options(every: Duration) -> TenureOptions {
+    let first_after = every / 4;
+    TenureOptions { epoch: 1, transactional: false, every, first_after, retry_after: every }
+}
+
+#[test]
+fn regular_checkpoints_of_partitions_assigned_together_are_spread_over_the_interval() {
+    let every = Duration::from_secs(10);
+    for partitions in [2, 3, 4, 6, 8, 16, 32, 100] {
+        let mut at: Vec<Duration> = (0..partitions).map(|one| first_after(one, every)).collect();
+        at.sort_unstable();
+        at.push(at[0] + every);
+        let widest = at.windows(2).map(|two| two[1].abs_diff(two[0])).max().unwrap();
+        let even = every / partitions.unsigned_abs();
+        assert!(widest < even * 2, "{partitions}: {widest:?} apart, evenly {even:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_out_of_turn_does_not_move_the_regular_ones() {
+    let (every, now) = (Duration::from_secs(10), Instant::now());
+    let at = |ms| now + Duration::from_millis(ms);
+    let mut tenure =
+        Tenure::begin(tenure_options(every), Engine::new(options(), written()), 0, now);
+    let saves = |tenure: &mut Tenure, next, ms| {
+        tenure.advance_to(next);
+        let request = tenure.save(false, at(ms));
+        tenure.stored(1, true, at(ms));
+        request.is_some()
+    };
+    assert!(!saves(&mut tenure, 1, 2499));
+    assert!(saves(&mut tenure, 2, 2500), "the first comes early");
+    // A change of the rules asks for one at once.
+    let others = rules(&[rule("long", &[(DAY, 300, Severity::High)])]);
+    tenure.apply(&log(&[(0, 1, 1, None)])[0], EventTime::from_millis(0), &others);
+    assert!(saves(&mut tenure, 3, 9000));
+    assert!(!saves(&mut tenure, 4, 12_499));
+    assert!(saves(&mut tenure, 5, 12_500));
+    assert!(!saves(&mut tenure, 6, 22_499));
+    // Late by more than one: the next ones are where they would have been.
+    assert!(saves(&mut tenure, 7, 50_000));
+    assert!(!saves(&mut tenure, 8, 52_499));
+    assert!(saves(&mut tenure, 9, 52_500));
+}
+
 #[test]
 fn a_gap_that_was_passed_is_in_the_next_checkpoint_though_nothing_was_counted_after_it() {
     let (every, now) = (Duration::from_secs(10), Instant::now());
-    let tenure = TenureOptions { epoch: 1, transactional: false, every, retry_after: every };
+    let tenure = tenure_options(every);
     let mut tenure = Tenure::begin(tenure, Engine::new(options(), written()), 22, now);
     assert!(tenure.save(true, now).is_none(), "what was restored is saved");
     tenure.advance_to(27);

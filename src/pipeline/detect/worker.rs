@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     alert::{Alert, SystemKind},
-    checkpoint::{Tenure, TenureOptions},
+    checkpoint::{Tenure, TenureOptions, first_after},
     engine::{Engine, EngineOptions},
     event::batch::Batch,
     http::Heartbeat,
@@ -301,6 +301,7 @@ impl Worker {
             epoch,
             transactional: config.alerts.transactional,
             every: config.detect.checkpoint_interval,
+            first_after: first_after(partition, config.detect.checkpoint_interval),
             retry_after: RETRY_AFTER,
         };
         let mut tenure = Tenure::begin(options, *engine, covered, Instant::now());

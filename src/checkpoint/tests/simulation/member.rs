@@ -241,6 +241,7 @@ impl Member {
             epoch,
             transactional: around.kafka.transactional,
             every: Duration::from_secs(4),
+            first_after: first_after(i32::try_from(partition).unwrap(), Duration::from_secs(4)),
             retry_after: Duration::from_secs(1),
         };
         let next = i64::try_from(from).unwrap();

@@ -25,7 +25,8 @@ use self::{
 use super::*;
 use crate::{
     checkpoint::{
-        Attempt, Custody, Log, Request, Tenure, TenureOptions, resume, tenure::check_epochs,
+        Attempt, Custody, Log, Request, Tenure, TenureOptions, first_after, resume,
+        tenure::check_epochs,
     },
     event::Event,
     offsets::ignore_duplicates,
