@@ -26,7 +26,7 @@ Examples:
   exfilwatch run -c exfilwatch.yaml --instance-id exfilwatch-0
   EXFILWATCH_LOG=debug exfilwatch run -c exfilwatch.yaml
   curl -s localhost:9464/readyz                    is it ready, and if not, why
-  curl -s localhost:9464/startupz                  has every role been ready since the start
+  curl -s localhost:9464/startupz                  has it restored what it was assigned
   kcat -C -b localhost:9092 -t exfilwatch.alerts   read the alerts")]
 pub(super) struct Args {
     /// Configuration file

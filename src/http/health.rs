@@ -1,9 +1,10 @@
 //! What the loops say of themselves: whether they are ready, and that they still turn.
 //!
 //! Ready means able to do the work now; alive means that every loop has turned lately; started,
-//! that every role has been ready once. The first is for load balancers and people, the second for
-//! whoever restarts the process, so a broker that is away makes it unready but not dead; the third
-//! for whoever waits for a start, and it stays.
+//! that every role had its first assignment and has restored it. The first is for load balancers
+//! and people, the second for whoever restarts the process, so a broker that is away makes it
+//! unready but not dead; the third for whoever waits for a start, and it stays. A backlog belongs
+//! to the first alone: to read days of it is no failed start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +31,7 @@ pub struct Health {
 struct State {
     /// Why a role is not ready, by role and cause.
     reasons: BTreeMap<(Role, &'static str), String>,
-    /// Roles that have not been ready yet.
+    /// Roles that have not started yet.
     unstarted: BTreeSet<Role>,
     loops: Vec<Loop>,
     rules_revision: String,
@@ -87,11 +88,12 @@ impl Health {
 
     /// `cause` no longer keeps `role` from being ready.
     pub fn ready(&self, role: Role, cause: &'static str) {
-        let mut state = self.state();
-        state.reasons.remove(&(role, cause));
-        if !state.reasons.keys().any(|(other, _)| *other == role) {
-            state.unstarted.remove(&role);
-        }
+        self.state().reasons.remove(&(role, cause));
+    }
+
+    /// `role` was assigned partitions, perhaps none, and has restored them.
+    pub fn started(&self, role: Role) {
+        self.state().unstarted.remove(&role);
     }
 
     /// Why this process is not ready; empty when it is.
@@ -102,7 +104,7 @@ impl Health {
         all.map(|((role, _), reason)| format!("{}: {reason}", role.as_str())).collect()
     }
 
-    /// Why this process has not started: the reasons of roles that have never been ready. Empty
+    /// Why this process has not started: what keeps roles from being ready that have not. Empty
     /// from then on, whatever happens later.
     #[must_use]
     pub fn unstarted(&self) -> Vec<String> {
@@ -180,20 +182,22 @@ mod tests {
     }
 
     #[test]
-    fn process_has_started_for_good_once_every_role_was_ready() {
+    fn process_has_started_for_good_once_every_role_has() {
         let health = Health::new(Role::ALL);
         assert_eq!(health.unstarted(), ["ingest: starting", "detect: starting"]);
         health.ready(Role::Ingest, STARTING);
+        health.started(Role::Ingest);
         health.not_ready(Role::Ingest, "broker", "no broker");
-        assert_eq!(health.unstarted(), ["detect: starting"], "what was ready has started");
+        assert_eq!(health.unstarted(), ["detect: starting"], "what has started stays so");
         health.not_ready(Role::Detect, "catch_up", "restoring 4 partitions");
         health.ready(Role::Detect, STARTING);
         assert_eq!(health.unstarted(), ["detect: restoring 4 partitions"]);
-        health.ready(Role::Detect, "catch_up");
-        assert!(health.unstarted().is_empty(), "each once, not all at one time");
+        health.not_ready(Role::Detect, "catch_up", "catching up, 9 messages behind the start");
+        health.started(Role::Detect);
+        assert!(health.unstarted().is_empty(), "a backlog is no part of a start");
         health.not_ready(Role::Detect, "stopping", "stopping");
         assert!(health.unstarted().is_empty());
-        assert_eq!(health.reasons().len(), 2);
+        assert_eq!(health.reasons().len(), 3);
     }
 
     #[test]

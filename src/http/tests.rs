@@ -65,7 +65,7 @@ async fn readyz_says_why_until_the_last_cause_is_gone() {
 }
 
 #[tokio::test]
-async fn startupz_says_why_until_every_role_was_ready_and_never_goes_back() {
+async fn startupz_says_why_until_every_role_has_started_and_never_goes_back() {
     let running = start().await;
     let Running { address, service, .. } = &running;
     service.health.not_ready(Role::Ingest, "broker", "no broker at 127.0.0.1:9092");
@@ -75,6 +75,7 @@ async fn startupz_says_why_until_every_role_was_ready_and_never_goes_back() {
     let body = r#"{"started":false,"reasons":["ingest: no broker at 127.0.0.1:9092"]}"#;
     assert!(text.contains(body), "{text}");
     service.health.ready(Role::Ingest, "broker");
+    service.health.started(Role::Ingest);
     assert_eq!(request(*address, "GET", "/startupz").await.0, 200);
     service.health.not_ready(Role::Ingest, "broker", "no broker at 127.0.0.1:9092");
     assert_eq!(request(*address, "GET", "/readyz").await.0, 503);

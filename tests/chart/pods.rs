@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::LazyLock,
@@ -13,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     events::{Read, now_ms},
     helm, http,
-    kafka::{self, Client, Compression, free_port, unique},
+    kafka::{self, Authority, Client, Compression, LOGIN, free_port, unique},
     process::Guarded,
     tools, yaml,
 };
@@ -28,6 +29,15 @@ use crate::{
 const IMAGE: &str = "localhost/exfilwatch:dev";
 
 const READY_MAX: Duration = Duration::from_secs(30);
+
+/// Stands for the token that the kubelet asks the API server for.
+const TOKEN: &str = "token-of-the-service-account";
+
+/// The rule of the case `small`.
+const RULES: &str = "rules:
+  - id: customer-records
+    limits: [{window: 1h, above: 500}]
+";
 
 fn store() -> PathBuf {
     tools::folder().join("image")
@@ -57,7 +67,7 @@ fn podman() -> Command {
     command
 }
 
-/// A pod as rendered, with its `ConfigMap`s and Secrets as folders.
+/// A pod as rendered, with its volumes as folders.
 struct Pod<'r> {
     spec: &'r Value,
     objects: &'r [Value],
@@ -73,19 +83,52 @@ impl<'r> Pod<'r> {
         pod
     }
 
-    /// As the kubelet does: keys are links into a folder that is swapped whole.
+    /// As the kubelet does: keys are links into a folder that is swapped whole, and files belong to
+    /// the group of the pod.
     fn lay(&self, volume: &Value) {
         let path = self.folder.path().join(volume["name"].as_str().unwrap());
         let data = path.join("..2026");
         fs::create_dir_all(&data).unwrap();
-        std::os::unix::fs::symlink("..2026", path.join("..data")).unwrap();
-        let map = volume["configMap"]["name"].as_str().expect("only ConfigMaps here");
-        let map = helm::object(self.objects, "ConfigMap", map);
-        for (key, text) in map["data"].as_object().unwrap() {
-            fs::write(data.join(key), text.as_str().unwrap()).unwrap();
-            let link = Path::new("..data").join(key);
-            std::os::unix::fs::symlink(link, path.join(key)).unwrap();
+        symlink("..2026", path.join("..data")).unwrap();
+        for (key, text, mode) in self.files(volume) {
+            let file = data.join(&key);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let group = self.spec["securityContext"]["fsGroup"].as_u64().unwrap();
+            chown(&file, None, Some(u32::try_from(group).unwrap())).unwrap();
+            symlink(Path::new("..data").join(&key), path.join(key)).unwrap();
         }
+    }
+
+    /// Path, content and mode of every file in a volume.
+    fn files(&self, volume: &Value) -> Vec<(String, String, u32)> {
+        let (kind, source, name) = if volume["configMap"].is_object() {
+            ("ConfigMap", &volume["configMap"], "name")
+        } else if volume["secret"].is_object() {
+            ("Secret", &volume["secret"], "secretName")
+        } else {
+            let projected = &volume["projected"];
+            let path = projected["sources"][0]["serviceAccountToken"]["path"].as_str();
+            let path = path.unwrap_or_else(|| panic!("not known how to lay {volume}"));
+            let token = helm::object(self.objects, "Secret", TOKEN);
+            let token = token["data"]["token"].as_str().unwrap().to_owned();
+            return vec![(path.to_owned(), token, mode(projected))];
+        };
+        let object = helm::object(self.objects, kind, source[name].as_str().unwrap());
+        let text = |key: &str| {
+            let text = object["data"][key].as_str();
+            text.unwrap_or_else(|| panic!("{kind} {} has no {key}", source[name])).to_owned()
+        };
+        let every = || object["data"].as_object().unwrap().keys().map(|key| (key, key));
+        let pairs: Vec<(String, String)> = match source["items"].as_array() {
+            None => every().map(|(key, path)| (key.clone(), path.clone())).collect(),
+            Some(items) => items
+                .iter()
+                .map(|item| ["key", "path"].map(|it| item[it].as_str().unwrap().to_owned()))
+                .map(|[key, path]| (key, path))
+                .collect(),
+        };
+        pairs.into_iter().map(|(key, path)| (path, text(&key), mode(source))).collect()
     }
 
     fn container(&self) -> &Value {
@@ -134,25 +177,34 @@ impl<'r> Pod<'r> {
     }
 }
 
-/// The case `small` on this Kafka, with topics and a group of its own.
-fn rendered(kafka: &Client, id: &str, topic: &str, mode: &str, port: u16) -> Vec<Value> {
+/// Mode of the files of a volume: what it says, or what Kubernetes gives it.
+fn mode(source: &Value) -> u32 {
+    source["defaultMode"].as_u64().map_or(0o644, |mode| u32::try_from(mode).unwrap())
+}
+
+/// What is in the cluster and not of the chart; Secrets as text, which an API server would encode.
+fn given(kind: &str, name: &str, data: &Value) -> Value {
+    json!({"kind": kind, "metadata": {"name": name}, "data": data})
+}
+
+/// A case on the Kafka at `servers`, with topics and a group of its own.
+fn rendered(case: &str, servers: &str, id: &str, port: u16, more: &[&str]) -> Vec<Value> {
     let [helm, _] = tools::helms().unwrap();
     let sets = [
-        format!("mode=\"{mode}\""),
-        format!("config.kafka.bootstrap_servers=\"{}\"", kafka.address()),
+        format!("config.kafka.bootstrap_servers=\"{servers}\""),
         format!("config.kafka.group_id=\"{id}\""),
         format!("config.kafka.transactional_id_prefix=\"{id}\""),
         format!(
             "config.topics={{\"events\":\"{id}.e\",\"state\":\"{id}.s\",\"alerts\":\"{id}.a\",\
              \"dead_letter\":\"{id}.d\"}}"
         ),
-        format!("config.inputs=[{{\"topic\":\"{topic}\"}}]"),
+        format!("config.inputs=[{{\"topic\":\"{id}.in\"}}]"),
         format!("config.http={{\"listen\":\"127.0.0.1:{port}\"}}"),
         "topics={\"create\":\"program\",\"partitions\":4,\"replication\":1}".to_owned(),
         "capacity.principals=1000".to_owned(),
     ];
-    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
-    let output = helm::template(&helm, &[helm::case("small")], &sets);
+    let sets: Vec<&str> = sets.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    let output = helm::template(&helm, &[helm::case(case)], &sets);
     assert!(output.status.success(), "{}", tools::said(&output));
     yaml::documents(&String::from_utf8(output.stdout).unwrap())
 }
@@ -213,32 +265,42 @@ fn once(pod: &Pod<'_>, name: &str) -> String {
     said
 }
 
+/// A deployment with an input topic: its name, and the Kafka of all tests.
+fn deployment(name: &str) -> Option<(String, Client)> {
+    tools::helms()?;
+    let kafka = kafka::shared()?;
+    if !image() {
+        return None;
+    }
+    let id = unique(name);
+    kafka.create_topic(&format!("{id}.in"), 2, &[]);
+    Some((id, kafka))
+}
+
 /// One read above the limit, and its alert.
-fn a_thief_is_found(kafka: &Client, id: &str, topic: &str) {
-    kafka.produce(topic, Compression::Lz4, [Read::of("thief", now_ms(), 501).canonical()]);
+fn a_thief_is_found(kafka: &Client, id: &str, rule: &str) {
+    kafka.produce(
+        &format!("{id}.in"),
+        Compression::Lz4,
+        [Read::of("thief", now_ms(), 1001).canonical()],
+    );
     let mut alerts = kafka.reader(&format!("{id}.a"));
     let alert = alerts.until("an alert", READY_MAX, |seen| !seen.is_empty())[0].json();
-    assert_eq!(alert["finding_info"]["analytic"]["uid"], "customer-records");
+    assert_eq!(alert["finding_info"]["analytic"]["uid"], rule);
 }
 
 #[test]
 fn rendered_pods_run_as_rendered_find_a_thief_and_end_in_order() {
-    let Some(_) = tools::helms() else { return };
-    let Some(kafka) = kafka::shared() else { return };
-    if !image() {
-        return;
-    }
-    let (id, port) = (unique("pods"), free_port());
-    let topic = format!("{id}.in");
-    kafka.create_topic(&topic, 2, &[]);
-    let objects = rendered(&kafka, &id, &topic, "combined", port);
+    let Some((id, kafka)) = deployment("pods") else { return };
+    let port = free_port();
+    let objects = rendered("small", kafka.address(), &id, port, &[]);
     // The check before an installation: the topics are not there yet, and it says so.
     let before = pod(&objects, "Job", "exfilwatch-check-before");
     let said = once(&before, &format!("{id}-before"));
     assert!(said.contains("will be made by a run"), "{said}");
     let member = pod(&objects, "StatefulSet", "exfilwatch");
     let member = Member::ready(member, format!("{id}-member"), port);
-    a_thief_is_found(&kafka, &id, &topic);
+    a_thief_is_found(&kafka, &id, "customer-records");
     // The check after it, and `helm test`: everything is there.
     once(&pod(&objects, "Job", "exfilwatch-check-after"), &format!("{id}-after"));
     let test = Pod::new(&helm::object(&objects, "Pod", "exfilwatch-test")["spec"], &objects);
@@ -248,22 +310,71 @@ fn rendered_pods_run_as_rendered_find_a_thief_and_end_in_order() {
 }
 
 #[test]
-fn roles_apart_find_a_thief_as_well() {
-    let Some(_) = tools::helms() else { return };
-    let Some(kafka) = kafka::shared() else { return };
-    if !image() {
-        return;
-    }
-    let (id, ports) = (unique("apart"), [free_port(), free_port()]);
-    let topic = format!("{id}.in");
-    kafka.create_topic(&topic, 2, &[]);
+fn roles_apart_over_topics_that_a_job_has_made_find_a_thief_as_well() {
+    let Some((id, kafka)) = deployment("apart") else { return };
+    let ports = [free_port(), free_port()];
+    let job = "topics={\"create\":\"job\",\"partitions\":4,\"replication\":1}";
     // On the network of one host each needs a port of its own.
-    let [one, two] = ports.map(|port| rendered(&kafka, &id, &topic, "split", port));
+    let render = |port| rendered("small", kafka.address(), &id, port, &["mode=\"split\"", job]);
+    let [one, two] = ports.map(render);
+    once(&pod(&one, "Job", "exfilwatch-topics"), &format!("{id}-topics"));
+    assert_eq!(kafka.partitions(&format!("{id}.e")), 4);
     let detect = pod(&one, "StatefulSet", "exfilwatch");
     let detect = Member::ready(detect, format!("{id}-detect"), ports[0]);
     let ingest = pod(&two, "Deployment", "exfilwatch-ingest");
     let ingest = Member::ready(ingest, format!("{id}-ingest"), ports[1]);
-    a_thief_is_found(&kafka, &id, &topic);
+    a_thief_is_found(&kafka, &id, "customer-records");
     ingest.stop();
     detect.stop();
+}
+
+#[test]
+fn pods_with_secrets_reach_a_kafka_that_asks_for_certificate_and_login() {
+    let authority = Authority::new();
+    if tools::helms().is_none() || !image() {
+        return;
+    }
+    let Some(broker) = kafka::secured(&authority) else { return };
+    let (id, kafka, port) = (unique("secure"), broker.client(), free_port());
+    kafka.create_topic(&format!("{id}.in"), 2, &[]);
+    let mut objects = rendered("secure", &broker.second_address(), &id, port, &[]);
+    let (client, password) = (authority.issue("exfilwatch"), "opens-the-key");
+    let key = client.key_under(password);
+    let login = json!({"username": LOGIN.0, "password": LOGIN.1});
+    let client = json!({"tls.crt": client.certificate, "tls.key": key, "password": password});
+    objects.extend([
+        given("ConfigMap", "watch-rules", &json!({"rules.yaml": RULES})),
+        given("Secret", "kafka-login", &login),
+        given("Secret", "kafka-ca", &json!({"ca.crt": authority.certificate()})),
+        given("Secret", "kafka-client", &client),
+        given("Secret", "canary", &json!({"key": "a key of the canary, of some length"})),
+    ]);
+    once(&pod(&objects, "Job", "exfilwatch-check-before"), &format!("{id}-before"));
+    let member = pod(&objects, "StatefulSet", "exfilwatch");
+    let member = Member::ready(member, format!("{id}-member"), port);
+    a_thief_is_found(&kafka, &id, "customer-records");
+    // An event goes in and its alert comes out: the canary on a schedule, and `helm test`.
+    let canary = helm::object(&objects, "CronJob", "exfilwatch-canary");
+    let canary = Pod::new(&canary["spec"]["jobTemplate"]["spec"]["template"]["spec"], &objects);
+    once(&canary, &format!("{id}-canary"));
+    let test = Pod::new(&helm::object(&objects, "Pod", "exfilwatch-test")["spec"], &objects);
+    once(&test, &format!("{id}-test"));
+    member.stop();
+}
+
+#[test]
+fn a_pod_with_a_token_of_its_service_account_reaches_a_kafka_that_asks_for_one() {
+    if tools::helms().is_none() || !image() {
+        return;
+    }
+    let Some(broker) = kafka::with_tokens() else { return };
+    let (id, kafka, port) = (unique("token"), broker.client(), free_port());
+    kafka.create_topic(&format!("{id}.in"), 2, &[]);
+    let plain = "credentials.tls.enabled=false";
+    let mut objects = rendered("token", &broker.second_address(), &id, port, &[plain]);
+    objects.push(given("Secret", TOKEN, &json!({"token": kafka::token(600)})));
+    let member = pod(&objects, "StatefulSet", "exfilwatch");
+    let member = Member::ready(member, format!("{id}-member"), port);
+    a_thief_is_found(&kafka, &id, "many-rows");
+    member.stop();
 }

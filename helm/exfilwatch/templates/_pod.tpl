@@ -256,10 +256,10 @@ spec:
         {{- include "exfilwatch.env" (list $root $v.log.format) | nindent 8 }}
       ports:
         - {name: http, containerPort: {{ include "exfilwatch.port" $root }}, protocol: TCP}
-      # None of them asks the broker: /readyz is about partitions, /healthz about loops that turn.
-      # Not /startupz: a long restore, or a start while Kafka is away, is no reason to start anew.
+      # None of them asks the broker: /startupz is about the restore, /readyz about partitions and
+      # what waits in them, /healthz about loops that turn.
       startupProbe:
-        httpGet: {path: /healthz, port: http}
+        httpGet: {path: /startupz, port: http}
         {{- toYaml $v.probes.startup | nindent 8 }}
         timeoutSeconds: 3
       readinessProbe:

@@ -197,6 +197,7 @@ impl Detect<'_> {
         self.joined = true;
         self.shared.health.not_ready(Role::Detect, cause::CATCH_UP, "catching up");
         self.shared.health.ready(Role::Detect, cause::ASSIGNMENT);
+        self.shared.health.started(Role::Detect);
         let partitions = begins.len();
         for begin in begins {
             self.begin(begin)?;

@@ -58,6 +58,7 @@ impl Ingest<'_> {
         if partitions.is_empty() {
             // The group has settled and has nothing new for us.
             self.shared.health.ready(Role::Ingest, cause::ASSIGNMENT);
+            self.shared.health.started(Role::Ingest);
             return self.member.assign(&[]);
         }
         let topics: BTreeSet<&String> = partitions.iter().map(|(topic, _)| topic).collect();
@@ -85,6 +86,7 @@ impl Ingest<'_> {
         info!(partitions = partitions.len(), "ingest was assigned partitions");
         self.new_session(self.shared.routes());
         self.shared.health.ready(Role::Ingest, cause::ASSIGNMENT);
+        self.shared.health.started(Role::Ingest);
         Ok(())
     }
 
