@@ -119,6 +119,18 @@ pub(crate) fn exists(metric: &str) -> bool {
         || base.is_some_and(known)
 }
 
+/// Every metric in an expression with all that it is selected by.
+pub(crate) fn selectors(expression: &str) -> BTreeSet<String> {
+    let mut selectors = BTreeSet::new();
+    for metric in metrics(expression) {
+        for inside in expression.split(&format!("{metric}{{")).skip(1) {
+            let selector = inside.split('}').next().unwrap_or_default();
+            selectors.insert(format!("{metric}{{{selector}}}"));
+        }
+    }
+    selectors
+}
+
 /// Labels that an expression selects a metric by.
 pub(crate) fn labels_beside(expression: &str, metric: &str) -> BTreeSet<String> {
     let mut labels = BTreeSet::new();

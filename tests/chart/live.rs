@@ -26,6 +26,12 @@ use crate::{
 /// Panels and marks that show nothing while all is well, by title.
 const EMPTY_IN_HEALTH: [&str; 2] = ["Alerts", "Messages refused by Kafka"];
 
+/// What alerts select that is not there while all is well: of the rules about exfilwatch itself only
+/// those that have told something have a series.
+const ABSENT_IN_HEALTH: [&str; 1] =
+    ["exfilwatch_alerts_delivered_total{namespace=\"watch\",job=\"exfilwatch\", \
+     rule=\"exfilwatch.data-gap\", activity=\"opened\"}"];
+
 /// Between two scrapes. Rates are taken over fifteen of them.
 const SCRAPE_S: u64 = 1;
 
@@ -209,9 +215,10 @@ fn empty(watch: &Watch, patience: Duration) -> Vec<String> {
     }
 }
 
-/// An alert is empty in health, and so is one with a misspelt metric or label: each part of it must
-/// select something.
+/// An alert is empty in health, and so is one with a misspelt metric, label or value: each part of it
+/// must select something.
 fn all_selectors_have_data(watch: &Watch, groups: &Value) {
+    let mut absent = BTreeSet::new();
     for rule in alerts::each(groups) {
         let expression = rule["expr"].as_str().unwrap();
         watch.query(expression).unwrap_or_else(|error| panic!("{}: {error}", rule["alert"]));
@@ -223,7 +230,15 @@ fn all_selectors_have_data(watch: &Watch, groups: &Value) {
                 assert!(named, "{}: {metric} has no label {label}", rule["alert"]);
             }
         }
+        for selector in alerts::selectors(expression) {
+            let seen = watch.query(&format!("count_over_time({selector}[5m])")).unwrap();
+            if seen.is_empty() {
+                absent.insert(selector);
+            }
+        }
     }
+    let absent: Vec<&str> = absent.iter().map(String::as_str).collect();
+    assert_eq!(absent, ABSENT_IN_HEALTH, "selected by alerts");
 }
 
 #[test]

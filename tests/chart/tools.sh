@@ -131,6 +131,7 @@ debian() { # PROGRAM PACKAGE...
   exit 1
 }
 debian promtool prometheus
+debian prometheus-alertmanager prometheus-alertmanager
 debian curl curl
 debian openssl openssl
 # For the image: a base from Debian itself, and an engine without a daemon.

@@ -144,6 +144,57 @@ fn consumer_in_rust_tells_each_alert_once() {
     assert!(receiver.recv_timeout(Duration::from_secs(3)).is_err(), "a repeat was told");
 }
 
+/// A real Alertmanager that tells nobody, and its port.
+fn alertmanager(program: &Path, folder: &Path) -> (Guarded, u16) {
+    let (file, port) = (folder.join("alertmanager.yaml"), kafka::free_port());
+    std::fs::write(&file, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").unwrap();
+    let mut command = Command::new(program);
+    command.arg(format!("--config.file={}", file.display()));
+    command.arg(format!("--storage.path={}", folder.join("data").display()));
+    command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--cluster.listen-address=");
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let process = Guarded::spawn(command.stdout(Stdio::null()).stderr(log));
+    (process.expect("Alertmanager starts"), port)
+}
+
+#[test]
+fn open_findings_reach_alertmanager_and_an_escalated_one_under_its_new_severity_alone() {
+    let Some(kafka) = kafka::shared() else { return };
+    let Some(program) = tools::tool("prometheus-alertmanager") else { return };
+    let python = tools::folder().join("python/bin/python");
+    if !python.exists() {
+        return skipped("no Python with confluent-kafka: run tests/chart/tools.sh");
+    }
+    let setup = alerts(&kafka, "alertmanager");
+    let folder = tempfile::tempdir().unwrap();
+    let (_alertmanager, port) = alertmanager(&program, folder.path());
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        let since = std::time::Instant::now();
+        while !holds() {
+            assert!(since.elapsed() < PATIENCE, "no {what}");
+            thread::sleep(Duration::from_millis(200));
+        }
+    };
+    until("Alertmanager", &|| http::get(port, "/-/ready").is_some_and(|(status, _)| status == 200));
+    let mut command = Command::new(python);
+    command.arg(tools::top().join("tests/subscribers/to_alertmanager.py"));
+    command.args([kafka.address(), &setup.topic("alerts"), &setup.group("pager")]);
+    command.arg(format!("http://127.0.0.1:{port}"));
+    let _forwarder = Guarded::spawn(&mut command).expect("the forwarder starts");
+    let active = || -> Vec<serde_json::Value> {
+        let (_, body) = http::get(port, "/api/v2/alerts?filter=key%3D%22thief%22").unwrap();
+        serde_json::from_str(&body).unwrap()
+    };
+    until("finding", &|| !active().is_empty());
+    let found = active();
+    assert_eq!(found.len(), 1, "what ended is not told any more: {found:?}");
+    let labels = &found[0]["labels"];
+    assert_eq!(
+        (&labels["alertname"], &labels["severity"]),
+        (&"customer-records".into(), &"high".into())
+    );
+}
+
 #[test]
 fn docs_show_the_consumers_that_are_tested() {
     let page = tools::read("docs/SUBSCRIBERS.md");
