@@ -5,7 +5,8 @@
 #
 # BASE has no default, because there is no registry that is yours: Debian or the like with a C
 # compiler, make, perl, ca-certificates and the Rust that rust-toolchain.toml names. What is linked
-# against its C library is copied from it.
+# against its C library is copied from it, which must be glibc 2.34 or later (Debian 12): before that,
+# what asks a DNS is a library of its own, which is not copied.
 ARG BASE
 FROM ${BASE} AS build
 WORKDIR /src

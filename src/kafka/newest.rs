@@ -23,8 +23,9 @@ pub fn read(
     each: i64,
     mut with: impl FnMut(&BorrowedMessage<'_>),
 ) -> Result<(), Error> {
-    // Assigning by hand needs a group's name, but joins none.
-    let group = format!("{}-{client}", config.group_id);
+    // Assigning by hand needs a group's name, and librdkafka asks for its coordinator; it joins
+    // none. A name of its own would be one more that must be allowed.
+    let group = format!("{}-state", config.group_id);
     let mut settings = client::consumer(config, client, &group);
     settings.set("statistics.interval.ms", "0");
     let consumer = client::reader(config, client, &settings)?;

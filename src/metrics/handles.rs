@@ -249,6 +249,8 @@ pub struct PartitionMetrics {
     pub state_rows: [Part; GroupBy::ALL.len()],
     /// Bytes of the tables.
     pub memory: Part,
+    /// How full the ceiling's shares are, in the order of [`crate::window::Budget::fill`].
+    pub memory_fill: [Part; 2],
     /// Rows remembered of sources that retry.
     pub dedup_entries: Part,
     /// Bytes of what is remembered of them.
@@ -397,6 +399,7 @@ impl Metrics {
             evicted_idle: evicted("idle"),
             evicted_capacity: evicted("capacity"),
             memory: self.window_memory.part(),
+            memory_fill: ["slots", "promoted"].map(|it| self.window_memory_fill.part(&[it])),
             dedup_entries: self.dedup_entries.part(),
             dedup_memory: self.dedup_memory.part(),
             dedup_evicted: Total::new(self.dedup_evictions.clone()),

@@ -148,15 +148,14 @@ impl Metrics {
         }
         if rule == CANARY && alert.activity == Activity::Create {
             self.canary_latency.observe(latency.max(0.0));
-            self.canary_came_through(now);
+            let last = self.canary_last_success.with_label_values::<&str>(&[]);
+            last.set(handles::epoch_seconds(now));
         }
     }
 
-    /// A canary came through at `now`; or canaries are awaited since then, so that one that never
-    /// comes is noticed as well.
-    pub fn canary_came_through(&self, now: EventTime) {
-        let last = self.canary_last_success.with_label_values::<&str>(&[]);
-        last.set(handles::epoch_seconds(now));
+    /// Canaries may come, and none has yet.
+    pub fn canaries_awaited(&self) {
+        self.canary_last_success.with_label_values::<&str>(&[]).set(0.0);
     }
 }
 

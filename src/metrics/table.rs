@@ -157,6 +157,10 @@ metrics! {
         "Memory of the window tables.";
     window_memory_limit: Gauge "exfilwatch_window_memory_limit_bytes" [] "bytes"
         "Ceiling of the window tables (detect.memory_limit).";
+    window_memory_fill: MaxVec "exfilwatch_window_memory_fill_ratio" ["share"] "ratio"
+        "How full a share of the ceiling is in the fullest partition: slots, five eighths of it, \
+         or promoted, the quarter for fine slices of keys near a limit. At 1 counts of small keys \
+         become estimates.";
     window_evictions: CounterVec "exfilwatch_window_evictions_total" ["reason"] "keys"
         "Keys that left the window tables: their windows were empty (idle) or memory was at its \
          ceiling (capacity).";
@@ -206,8 +210,8 @@ metrics! {
         "From the time of the event that caused an alert to the acknowledgement of the alert.";
     canary_last_success: GaugeVec "exfilwatch_canary_last_success_timestamp_seconds"
         [] "seconds since the epoch"
-        "When an alert that a canary opened was last acknowledged by the alert topic, or the start \
-         of the process if none was; absent where the configuration has no canary.";
+        "When an alert that a canary opened was last acknowledged by the alert topic, 0 if none \
+         was in this process; absent where the configuration has no canary.";
     canary_latency: Histogram "exfilwatch_canary_latency_seconds" [] "seconds"
         "From the event time of a canary to the acknowledgement of its alert.";
     alerts_undelivered: Sum "exfilwatch_alerts_undelivered" [] "alerts"

@@ -256,7 +256,7 @@ fn everything() -> (Metrics, Vec<Box<dyn std::any::Any>>) {
     metrics.restores.with_label_values(&["restored"]).inc();
     held.push(Box::new(metrics.checkpoint_age.part(&["events"])));
     metrics.delivery_failures.with_label_values(&["alerts"]).inc();
-    metrics.canary_came_through(at(1));
+    metrics.canaries_awaited();
     metrics.build_info.with_label_values(&["0.1.0", "unknown", "2.12.1"]).set(1.0);
     (metrics, held)
 }

@@ -314,9 +314,11 @@ fn supervise(
     metrics.rules_in_force(&in_force, clock::now());
     health.set_rules_revision(&in_force.revision);
     if config.canary.is_some() && config.roles.detect {
-        metrics.canary_came_through(clock::now());
+        metrics.canaries_awaited();
     }
-    metrics.window_memory_limit.set(exact(config.detect.memory_limit));
+    if config.roles.detect {
+        metrics.window_memory_limit.set(exact(config.detect.memory_limit));
+    }
     let publisher = Publisher::new(&config, Arc::clone(&metrics))?;
     let shared = Arc::new(Shared {
         rules: ArcSwap::new(in_force),

@@ -166,15 +166,28 @@ impl Budget {
         *used = used.saturating_sub(bytes);
     }
 
-    fn left(&self, share: Share) -> u64 {
+    /// How full the shares of slots and of fine rings are: from 1 on, keys are evicted, or counted
+    /// in a sketch instead of a ring.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn fill(&self) -> [f64; 2] {
+        [Share::Slots, Share::Promoted].map(|share| {
+            self.used_bytes[share as usize] as f64 / self.limit_of(share).max(1) as f64
+        })
+    }
+
+    const fn limit_of(&self, share: Share) -> u64 {
         let promoted = self.limit_bytes / PROMOTED_PART;
         let sketch = self.limit_bytes / SKETCH_PART;
-        let limit = match share {
+        match share {
             Share::Slots => self.limit_bytes - promoted - sketch,
             Share::Promoted => promoted,
             Share::Sketch => sketch,
-        };
-        limit.saturating_sub(self.used_bytes[share as usize])
+        }
+    }
+
+    fn left(&self, share: Share) -> u64 {
+        self.limit_of(share).saturating_sub(self.used_bytes[share as usize])
     }
 }
 
@@ -184,6 +197,17 @@ pub(super) const SKETCH_FLOOR_BYTES: u64 = SKETCH_BYTES_MIN;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_full_when_no_more_of_it_is_granted() {
+        let mut budget = Budget::new(800);
+        for (share, index, bytes) in [(Share::Slots, 0, 500), (Share::Promoted, 1, 200)] {
+            assert!(budget.take(share, bytes / 2));
+            assert!((budget.fill()[index] - 0.5).abs() < 1e-9);
+            assert!(budget.take(share, bytes / 2) && !budget.take(share, 1));
+            assert!((budget.fill()[index] - 1.0).abs() < 1e-9);
+        }
+    }
 
     #[test]
     fn a_share_is_granted_to_its_last_byte_and_not_one_more() {

@@ -26,8 +26,8 @@ use crate::{
 /// Panels and marks that show nothing while all is well, by title.
 const EMPTY_IN_HEALTH: [&str; 2] = ["Alerts", "Messages refused by Kafka"];
 
-/// What alerts select that is not there while all is well: of the rules about exfilwatch itself only
-/// those that have told something have a series.
+/// What alerts select that is not there while all is well: of the rules about exfilwatch itself
+/// only those that have told something have a series.
 const ABSENT_IN_HEALTH: [&str; 1] =
     ["exfilwatch_alerts_delivered_total{namespace=\"watch\",job=\"exfilwatch\", \
      rule=\"exfilwatch.data-gap\", activity=\"opened\"}"];
@@ -215,8 +215,8 @@ fn empty(watch: &Watch, patience: Duration) -> Vec<String> {
     }
 }
 
-/// An alert is empty in health, and so is one with a misspelt metric, label or value: each part of it
-/// must select something.
+/// An alert is empty in health, and so is one with a misspelt metric, label or value: each part of
+/// it must select something.
 fn all_selectors_have_data(watch: &Watch, groups: &Value) {
     let mut absent = BTreeSet::new();
     for rule in alerts::each(groups) {

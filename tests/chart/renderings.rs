@@ -152,10 +152,67 @@ fn ceiling_is_below_the_limit_by_the_fixed_part_and_at_most_three_quarters_of_it
         // inputs of 4, a flush of 16, 16 partitions of events with 8 to read and 1 to write.
         let fixed = 64 + 3 * 64 + 2 * 48 + 16 * 4 + 16 + 16 * 9;
         assert!(ceiling + fixed <= limit && ceiling * 4 <= limit * 3, "{ceiling} of {limit}");
-        // Two pods, so each may have to hold all; two rules, 80 bytes each; whole MiB.
-        let needed = principals * 2 * 80 / 1_048_576;
+        // Two pods, so each may have to hold all; two rules. What a slot and its index take, and
+        // the part of a ceiling that is for them: window::Budget.
+        let needed = principals * 2 * 77 * 8 / 5 / 1_048_576;
         assert!(ceiling >= needed, "{ceiling} MiB for {principals} principals");
     }
+}
+
+/// Else it would fire in every interval.
+#[test]
+fn a_checkpoint_is_old_only_after_three_intervals() {
+    let Some([helm, _]) = tools::helms() else { return };
+    for (interval, seconds) in [("10s", 300), ("10m", 1800)] {
+        let set = format!("config.detect={{\"checkpoint_interval\":\"{interval}\"}}");
+        let sets = [&*set, "dashboards.enabled=false"];
+        let output = helm::template(&helm, &[helm::case("operators")], &sets);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let age = text.split("exfilwatch_checkpoint_age_seconds{").nth(1).unwrap();
+        // Long lines may be folded.
+        let words: Vec<&str> = age.split_once(')').unwrap().1.split_whitespace().collect();
+        assert_eq!(words[..2], [">", &seconds.to_string()], "{interval}");
+    }
+}
+
+/// librdkafka refuses to start otherwise.
+#[test]
+fn a_session_is_never_longer_than_the_time_between_two_polls_may_be() {
+    let Some([helm, _]) = tools::helms() else { return };
+    for (session, polls) in [(300, None), (1800, Some(1_800_000))] {
+        let set = format!("sessionTimeoutSeconds={session}");
+        let output = helm::template(&helm, &[helm::case("small")], &[&set]);
+        let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());
+        let config = helm::object(&objects, "ConfigMap", "exfilwatch");
+        let config = yaml::document(config["data"]["exfilwatch.yaml"].as_str().unwrap());
+        let properties = &config["kafka"]["properties"];
+        assert_eq!(properties["session.timeout.ms"], session * 1000);
+        assert_eq!(properties.get("max.poll.interval.ms").and_then(|it| it.as_i64()), polls);
+    }
+}
+
+/// A sum of bytes overflows a small counter soon, so all its keys are promoted.
+#[test]
+fn a_rule_that_sums_bytes_gets_room_for_a_fine_ring_of_each_key() {
+    let Some([helm, _]) = tools::helms() else { return };
+    let rules = |measure: &str| {
+        format!(
+            "rules=[{{\"id\":\"r\",\"measure\":\"{measure}\",\
+             \"limits\":[{{\"window\":\"1h\",\"above\":1000}}]}}]"
+        )
+    };
+    let ceiling = |measure: &str| {
+        let sets = [&*rules(measure), "capacity.principals=1000000"];
+        let output = helm::template(&helm, &[helm::case("small")], &sets);
+        let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());
+        let config = helm::object(&objects, "ConfigMap", "exfilwatch");
+        let config = yaml::document(config["data"]["exfilwatch.yaml"].as_str().unwrap());
+        let text = config["detect"]["memory_limit"].as_str().unwrap().to_owned();
+        text.trim_end_matches("MiB").parse::<u64>().unwrap()
+    };
+    let rings = 1_000_000 * 1000 / 1_048_576;
+    assert!(ceiling("bytes") / 4 >= rings, "a quarter of the ceiling is for them");
+    assert!(ceiling("rows") / 4 < rings);
 }
 
 /// Ingest checks their signature, detect has the rule for them.

@@ -79,6 +79,10 @@ ssl.key.password: {{ $folder }}/secrets/client/{{ $c.tls.keyPasswordKey }}
 {{- $config := deepCopy $root.Values.config -}}
 {{- $kafka := $config.kafka -}}
 {{- $properties := dict "session.timeout.ms" (mul $root.Values.sessionTimeoutSeconds 1000) -}}
+{{- if gt (int64 $root.Values.sessionTimeoutSeconds) 300 -}}
+{{- /* librdkafka refuses a session longer than it, which is 300 s. */ -}}
+{{- $_ := set $properties "max.poll.interval.ms" (mul $root.Values.sessionTimeoutSeconds 1000) -}}
+{{- end -}}
 {{- $properties = merge (dict) (default (dict) $kafka.properties) $properties -}}
 {{- if not .withoutCredentials -}}
 {{- $properties = merge (include "exfilwatch.security" $root | fromYaml) $properties -}}

@@ -2,7 +2,9 @@
 
 A pod must carry the partitions of one that is away, so a member is reckoned to hold its share of one
 pod fewer. What it takes, from docs/OPERATIONS.md, "Sizing":
-- 80 bytes for each key and each slot of up to four windows;
+- window tables: 80 bytes for each key and each slot of up to four windows, in the 5/8 of the ceiling
+  that are for slots, and 1,000 bytes for each promoted key, in the quarter that is for them (the last
+  eighth is for sketches); the greater of both sums counts;
 - fixed: 64 MiB for the process, 64 MiB for each queue of the Kafka client that is used, the queues
   of each worker (alerts twice: its own and the producer's copy), records held back for each
   partition of an input, rows of one flush of ingest, for each partition that detect holds a writer
@@ -24,6 +26,13 @@ are estimated, and an alert says so, before the kernel ends the process. */}}
 {{- if ne (toString .Values.config.default_rules) "false" }}{{ $slots = add $slots 1 }}{{ end -}}
 {{- max $slots 1 -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Rules that sum bytes: every key of theirs is promoted. */}}
+{{- define "exfilwatch.byteRules" -}}
+{{- $count := 0 -}}
+{{- range .Values.rules }}{{ if eq (toString .measure) "bytes" }}{{ $count = add $count 1 }}{{ end }}{{ end -}}
+{{- $count -}}
 {{- end -}}
 
 {{/* Partitions of the events topic that one member may have to hold. */}}
@@ -49,7 +58,10 @@ are estimated, and an alert says so, before the kernel ends the process. */}}
 {{- $share := include "exfilwatch.partitionsPerMember" . | int64 -}}
 {{- $partitions := .Values.topics.partitions | int64 -}}
 {{- $keys := div (add (mul .Values.capacity.principals $share) $partitions -1) $partitions -}}
-{{- max (mul $keys (include "exfilwatch.slots" . | int64) 80) 67108864 -}}
+{{- $slots := include "exfilwatch.slots" . | int64 -}}
+{{- $bytes := include "exfilwatch.byteRules" . | int64 -}}
+{{- $promoted := add (mul $keys $bytes) (div (mul $keys $slots .Values.capacity.promotedPercent) 100) -}}
+{{- max (div (mul $keys $slots 80 8) 5) (mul $promoted 1000 4) 67108864 -}}
 {{- end -}}
 {{- end -}}
 

@@ -118,6 +118,9 @@ impl Gauges {
         let difference = stats.rows_read.abs_diff(went);
         self.partition.account.set_u64(difference);
         self.partition.memory.set_u64(budget.used_bytes());
+        for (part, fill) in self.partition.memory_fill.iter().zip(budget.fill()) {
+            part.set(fill);
+        }
         self.partition.degraded.set_u64(u64::from(budget.degraded()));
         self.partition.undelivered.set_u64(engine.undelivered() as u64);
         self.matches(engine, now);
