@@ -187,7 +187,7 @@ fn a_session_is_never_longer_than_the_time_between_two_polls_may_be() {
         let config = yaml::document(config["data"]["exfilwatch.yaml"].as_str().unwrap());
         let properties = &config["kafka"]["properties"];
         assert_eq!(properties["session.timeout.ms"], session * 1000);
-        assert_eq!(properties.get("max.poll.interval.ms").and_then(|it| it.as_i64()), polls);
+        assert_eq!(properties.get("max.poll.interval.ms").and_then(Value::as_i64), polls);
     }
 }
 
