@@ -189,12 +189,13 @@ impl Tenure {
         Some(Request { epoch, covered: self.next, revision, saved, alerts })
     }
 
-    /// The answer to a [`Request`]: kept, or nobody knows.
-    pub fn stored(&mut self, epoch: u64, kept: bool, now: Instant) {
+    /// The answer to a [`Request`]: kept, or nobody knows. True when one of this assignment was
+    /// kept.
+    pub fn stored(&mut self, epoch: u64, kept: bool, now: Instant) -> bool {
         if !same_epoch(epoch, self.options.epoch) {
-            return;
+            return false;
         }
-        let Some((point, published)) = self.under_way.take() else { return };
+        let Some((point, published)) = self.under_way.take() else { return false };
         self.failed = !kept;
         if kept {
             self.kept = point;
@@ -205,6 +206,7 @@ impl Tenure {
         } else {
             self.engine.save_all_next();
         }
+        kept
     }
 
     /// Nothing has happened since the last checkpoint that was kept.

@@ -23,10 +23,7 @@ pub fn read(
     each: i64,
     mut with: impl FnMut(&BorrowedMessage<'_>),
 ) -> Result<(), Error> {
-    // Assigning by hand needs a group's name, and librdkafka asks for its coordinator; it joins
-    // none. A name of its own would be one more that must be allowed.
-    let group = format!("{}-state", config.group_id);
-    let mut settings = client::consumer(config, client, &group);
+    let mut settings = client::consumer(config, client, &client::unjoined_group(config));
     settings.set("statistics.interval.ms", "0");
     let consumer = client::reader(config, client, &settings)?;
     let mut list = TopicPartitionList::new();

@@ -289,7 +289,7 @@ impl StateReader {
     /// # Errors
     /// A setting is wrong, or the broker does not answer.
     pub fn open(config: &KafkaConfig, topic: &str, partition: i32) -> Result<Self, Error> {
-        let group = format!("{}-state", config.group_id);
+        let group = client::unjoined_group(config);
         let mut settings = client::consumer(config, "state", &group);
         settings.set("isolation.level", "read_committed");
         settings.set("enable.partition.eof", "true");

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs,
-    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -136,15 +135,6 @@ fn round(kafka: &Client, topic: &str, round: usize) {
     produce(kafka, topic, messages);
 }
 
-/// A certificate, as a broker with TLS has one. This one has none, so it is only looked at.
-fn certificate(path: &Path) -> String {
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90"]);
-    command.args(["-subj", "/CN=ca", "-keyout", "/dev/null", "-out"]);
-    tools::run(command.arg(path));
-    path.display().to_string()
-}
-
 #[test]
 fn every_expression_of_dashboards_and_alerts_has_data_on_a_real_prometheus() {
     let (Some(_), Some([helm, _])) = (tools::tool("prometheus"), tools::helms()) else { return };
@@ -158,7 +148,10 @@ fn every_expression_of_dashboards_and_alerts_has_data_on_a_real_prometheus() {
         "inputs:\n  - topic: {topic}\ndetect: {{checkpoint_interval: 1s}}\n\
          canary: {{key_file: canary.key}}\n"
     );
-    setup.property("ssl.ca.location", &certificate(&setup.path("ca.pem")));
+    // As for a broker with TLS. This one has none, so it is only looked at.
+    let authority = setup.path("ca.pem");
+    fs::write(&authority, kafka::Authority::new().certificate()).unwrap();
+    setup.property("ssl.ca.location", &authority.display().to_string());
     let [first, mut second] = [setup.run(&lines), setup.run(&lines)];
     watch.scrape(&[&first, &second]);
     for number in 0..20 {

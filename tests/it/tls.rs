@@ -38,6 +38,14 @@ fn setup(broker: &Broker, authority: &Authority, name: &str) -> Setup {
     setup
 }
 
+/// `check --online` of what it reads.
+fn check(setup: &Setup, topic: &str) -> Command {
+    let config = setup.config(kafka::free_port(), &one_input(topic));
+    let mut command = exfilwatch();
+    command.args(["check", "--online=inputs", "--timeout=10s", "--config"]).arg(config);
+    command
+}
+
 fn trusted(setup: &Setup) -> String {
     setup.path("ca.crt").display().to_string()
 }
@@ -72,23 +80,17 @@ fn where_no_authority_is_named_the_ones_of_the_system_count() {
     let Some(broker) = kafka::secured(&authority) else { return };
     let setup = setup(&broker, &authority, "tls-system");
     let topic = setup.input("json", 1);
-    let config = setup.config(kafka::free_port(), &one_input(&topic));
-    let check = || -> Command {
-        let mut command = exfilwatch();
-        command.args(["check", "--online=inputs", "--timeout=10s", "--config"]).arg(&config);
-        command
-    };
     // As the system would have it, had its owner installed this authority.
-    let output = check().env("SSL_CERT_FILE", trusted(&setup)).output().unwrap();
+    let output = check(&setup, &topic).env("SSL_CERT_FILE", trusted(&setup)).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     // Nobody has, so nobody is trusted, least of all everybody.
-    let output = check().output().unwrap();
+    let output = check(&setup, &topic).output().unwrap();
     assert_ne!(output.status.code(), Some(0), "{}", said(&output));
     assert!(said(&output).contains("certificate verify failed"), "{}", said(&output));
 }
 
 #[test]
-fn who_has_no_certificate_is_told_so() {
+fn who_has_a_certificate_of_another_authority_is_told_so() {
     let authority = Authority::new();
     let Some(broker) = kafka::secured(&authority) else { return };
     let setup = setup(&broker, &authority, "tls-nobody");
@@ -98,10 +100,7 @@ fn who_has_no_certificate_is_told_so() {
     fs::write(setup.path("tls.crt"), &stranger.certificate).unwrap();
     fs::write(setup.path("tls.key"), stranger.key_under(KEY_PASSWORD)).unwrap();
     let topic = setup.input("json", 1);
-    let config = setup.config(kafka::free_port(), &one_input(&topic));
-    let mut command = exfilwatch();
-    command.args(["check", "--online=inputs", "--timeout=10s", "--config"]).arg(&config);
-    let output = command.output().unwrap();
+    let output = check(&setup, &topic).output().unwrap();
     assert_ne!(output.status.code(), Some(0), "{}", said(&output));
     assert!(said(&output).contains("ertificate"), "{}", said(&output));
 }

@@ -161,14 +161,6 @@ impl Slot {
         self.progress.advance_to(next);
     }
 
-    /// The answer to a checkpoint of an assignment: kept, or nobody knows.
-    fn stored(&mut self, epoch: u64, kept: bool) {
-        self.tenure.stored(epoch, kept, Instant::now());
-        if kept && epoch == self.tenure.epoch() {
-            self.progress.saved();
-        }
-    }
-
     /// Delivered and saved as far as it can be.
     fn is_done(&self) -> bool {
         self.tenure.engine().undelivered() == 0 && self.tenure.is_saved()
@@ -500,8 +492,10 @@ impl Worker {
 
     fn note_stored(&mut self) {
         while let Ok(Stored { partition, epoch, kept }) = self.stored.try_recv() {
-            if let Some(slot) = self.slots.get_mut(&partition) {
-                slot.stored(epoch, kept);
+            if let Some(slot) = self.slots.get_mut(&partition)
+                && slot.tenure.stored(epoch, kept, Instant::now())
+            {
+                slot.progress.saved();
             }
         }
     }

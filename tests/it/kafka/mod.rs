@@ -43,7 +43,7 @@ pub(crate) fn private() -> Option<Broker> {
 ///
 /// # Panics
 /// There is none and the environment demands one.
-#[allow(dead_code, reason = "for tests/it alone")]
+#[allow(dead_code, reason = "not for benches")]
 pub(crate) fn with_tokens() -> Option<Broker> {
     available(Broker::with_tokens())
 }
