@@ -1,6 +1,6 @@
 //! The events that everybody counts: those of the other bench, with a few thieves among them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     PARTITIONS,
@@ -33,8 +33,10 @@ pub(crate) enum Format {
     Arrow,
     /// With the principal as the record's key, which decides the partition.
     KeyedJson,
-    /// Each message of one partition's principals.
+    /// Each message of one principal, which is its key and decides the partition.
     KeyedArrow,
+    /// The same, to be re-keyed all the same.
+    RekeyedArrow,
 }
 
 impl Format {
@@ -44,14 +46,14 @@ impl Format {
             Self::Json => "canonical",
             // The peers do not look for events that came before.
             Self::Trino => "trino, retries: false",
-            Self::Arrow => "arrow",
+            Self::Arrow | Self::RekeyedArrow => "arrow",
             Self::KeyedJson => "canonical, keyed: true",
             Self::KeyedArrow => "arrow, keyed: true",
         }
     }
 
     const fn is_keyed(self) -> bool {
-        matches!(self, Self::KeyedJson | Self::KeyedArrow)
+        matches!(self, Self::KeyedJson | Self::KeyedArrow | Self::RekeyedArrow)
     }
 }
 
@@ -121,29 +123,42 @@ impl Data {
                 let key = Event::name(event.principal);
                 Message::new(event.json()).key(key).to(partition(event.principal))
             })),
-            Format::Arrow => Box::new(self.batches(|event| partition(event.n / ARROW_ROWS))),
-            Format::KeyedArrow => Box::new(self.batches(|event| partition(event.principal))),
+            Format::Arrow => Box::new(
+                self.batches(|event| (event.n / ARROW_ROWS, 0))
+                    .map(|((number, _), message)| message.to(partition(number))),
+            ),
+            Format::KeyedArrow | Format::RekeyedArrow => {
+                Box::new(self.batches(|event| (at_minute(event), event.principal)).map(
+                    |((_, principal), message)| {
+                        message.key(Event::name(principal)).to(partition(principal))
+                    },
+                ))
+            }
         }
     }
 
-    /// Messages of many events of the same partition.
-    fn batches(&self, partition: fn(&Event) -> i32) -> impl Iterator<Item = Message> {
-        let mut open: [Vec<Event>; 2] = Default::default();
-        let numbers = (0..self.events).map(Some).chain([None, None]);
-        numbers.filter_map(move |n| {
-            let Some(n) = n else {
-                // The end: what is left of each.
-                let (to, rest) = (0..).zip(&mut open).find(|(_, rest)| !rest.is_empty())?;
-                return Some(Message::new(events::arrow(&std::mem::take(rest))).to(to));
-            };
-            let event = self.event(n);
-            let to = partition(&event);
-            let batch = &mut open[usize::try_from(to).unwrap()];
-            batch.push(event);
-            (batch.len() as u64 == ARROW_ROWS)
-                .then(|| Message::new(events::arrow(&std::mem::take(batch))).to(to))
+    /// Messages of the events of one group each: those of a period, once it is over.
+    fn batches(
+        &self,
+        group: fn(&Event) -> (u64, u64),
+    ) -> impl Iterator<Item = ((u64, u64), Message)> {
+        let mut open: BTreeMap<(u64, u64), Vec<Event>> = BTreeMap::new();
+        let numbers = (0..self.events).map(Some).chain([None]);
+        numbers.flat_map(move |n| {
+            let event = n.map(|n| self.event(n));
+            let of = event.as_ref().map_or((u64::MAX, 0), group);
+            let over = open.first_key_value().is_some_and(|((period, _), _)| *period < of.0);
+            let closed = if over { std::mem::take(&mut open) } else { BTreeMap::new() };
+            if let Some(event) = event {
+                open.entry(of).or_default().push(event);
+            }
+            closed.into_iter().map(|(of, events)| (of, Message::new(events::arrow(&events))))
         })
     }
+}
+
+fn at_minute(event: &Event) -> u64 {
+    event.at_ms.unsigned_abs() / MINUTE_MS
 }
 
 fn partition(number: u64) -> i32 {

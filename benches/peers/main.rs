@@ -117,6 +117,11 @@ fn main() {
                 bench.all(Shape { principals, skewed }, load);
             }
         }
+        if wanted(&["keyed-arrow"]) {
+            for ours in &Ours::KEYED_ARROW {
+                bench.ours(ours, Shape { principals: 1000, skewed: false }, "1k");
+            }
+        }
         if wanted(&["principals"]) {
             for (principals, load) in [(10_000, "10k"), (10_000_000, "10M")] {
                 bench.principals(Shape { principals, skewed: false }, load);
@@ -169,9 +174,6 @@ impl Bench {
     fn all(&mut self, shape: Shape, load: &str) {
         for ours in Ours::ALL.iter().filter(|ours| wanted(&["ours", ours.id])) {
             self.ours(ours, shape, load);
-        }
-        if arguments().any(|argument| argument == Ours::KEYED_ARROW.id) {
-            self.ours(&Ours::KEYED_ARROW, shape, load);
         }
         for peer in PEERS.iter().filter(|peer| wanted(&[peer.group, peer.id])) {
             self.peer(peer, shape, load);
@@ -251,7 +253,7 @@ impl Bench {
         self.results.compare("exfilwatch, JSON, transactions", &[names[3]]);
         self.results.compare("exfilwatch, Arrow", &[names[0]]);
         self.results.compare("exfilwatch, keyed JSON", &["exfilwatch, JSON"]);
-        self.results.compare("exfilwatch, keyed Arrow", &["exfilwatch, Arrow"]);
+        self.results.compare(Ours::KEYED_ARROW[0].name, &[Ours::KEYED_ARROW[1].name]);
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
         // Only a whole run may take the place of the last.
         let whole = arguments().next().is_none();

@@ -55,9 +55,11 @@ impl Ours {
         Self::plain("ours-arrow", "exfilwatch, Arrow", Format::Arrow),
     ];
 
-    /// Only when named: `keyed: true` is refused for Arrow so far.
-    pub(crate) const KEYED_ARROW: Self =
-        Self::plain("ours-keyed-arrow", "exfilwatch, keyed Arrow", Format::KeyedArrow);
+    /// Over messages of one principal each, which are few where principals are many.
+    pub(crate) const KEYED_ARROW: [Self; 2] = [
+        Self::plain("ours-keyed-arrow", "exfilwatch, keyed Arrow", Format::KeyedArrow),
+        Self::plain("ours-rekeyed-arrow", "exfilwatch, such Arrow re-keyed", Format::RekeyedArrow),
+    ];
 
     /// Until all is counted; reads the alerts.
     pub(crate) fn run(

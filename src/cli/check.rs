@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Outcome;
 use super::output::{GREEN, Output, OutputArg, paint, write_fault, write_json};
 use crate::config::{self, Config, Loaded};
-use crate::kafka::online::{self, Scope};
+use crate::kafka::online::{self, Question, Scope};
 
 /// Faults are reported all at once, each with file, line and column, what was found, what is
 /// allowed and a hint. Warnings are for what is valid but probably not meant, such as a rule that
@@ -32,6 +32,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, require_equals = true,
           default_missing_value = "all")]
     online: Option<Online>,
+    /// Partitions that the topic which detect reads is reckoned to have; another number is a fault
+    #[arg(long, value_name = "NUMBER", requires = "online")]
+    partitions: Option<u32>,
     /// How long to wait for a broker that answers
     #[arg(long, value_name = "DURATION", default_value = "10s", requires = "online",
           value_parser = config::time_to_wait)]
@@ -75,21 +78,21 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     }
     summarise(&config, warnings.len(), output, out)?;
     let Some(what) = args.online else { return Ok(Outcome::Fine) };
-    look_online(&config, (what.into(), args.timeout), output, out)
+    let (partitions, timeout) = (args.partitions, args.timeout);
+    look_online(&config, Question { scope: what.into(), partitions, timeout }, output, out)
 }
 
 /// Topics, and what the newest records of each input are understood to be.
 fn look_online(
     config: &Config,
-    (scope, timeout): (Scope, Duration),
+    question: Question,
     output: Output,
     out: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     // Shown on a terminal only, and gone when the report comes.
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let report =
-        online::check(config, scope, timeout, &|doing| spinner.set_message(doing.to_owned()));
+    let report = online::check(config, question, &|doing| spinner.set_message(doing.to_owned()));
     spinner.finish_and_clear();
     let report = report?;
     match output {

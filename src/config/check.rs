@@ -399,8 +399,9 @@ fn keyed_inputs(config: &Config, check: &mut Check<'_>) {
         if config.inputs.len() > 1 {
             refuse("it is not the only input".to_owned(), rekey);
         }
-        if input.format != Format::Canonical {
-            refuse(format!("its format is {}, not canonical", input.format.as_str()), rekey);
+        if !matches!(input.format, Format::Canonical | Format::Arrow) {
+            let format = input.format.as_str();
+            refuse(format!("its format is {format}; expected canonical or arrow"), rekey);
         }
         for (key, used) in [
             ("identity.aliases", !identity.aliases.is_empty()),

@@ -146,8 +146,8 @@ pub(super) struct RawInput {
     /// Where to begin while the group has no offset: earliest, latest or a time.
     #[schemars(extend("default" = "earliest"))]
     pub(super) start: Option<Text<Start>>,
-    /// Whether the record key already is the canonical principal, so that detect reads the topic
-    /// directly.
+    /// Whether the record key already is the canonical principal (in Arrow that of every row), so
+    /// that detect reads the topic directly.
     #[schemars(extend("default" = false))]
     pub(super) keyed: Option<bool>,
     /// Whether its sources may send an event again under the same `event_id`: repeats are not

@@ -254,6 +254,7 @@ fn a_session_timeout_moves_the_bound_of_the_drain() {
 #[test]
 fn keyed_is_refused_unless_record_keys_are_what_is_counted() {
     assert!(load_text(&minimal_with("inputs: [{topic: a, keyed: true}]")).is_ok());
+    assert!(load_text(&minimal_with("inputs: [{topic: a, keyed: true, format: arrow}]")).is_ok());
     let table = [
         ("inputs: [{topic: a, keyed: true}, {topic: b}]", "", "it is not the only input"),
         ("inputs: [{topic: a, keyed: true, format: trino}]", "", "its format is trino"),

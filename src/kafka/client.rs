@@ -221,10 +221,11 @@ impl Notes {
         Some(Error::Fatal { client: self.client.clone(), reason })
     }
 
-    /// Notes that the client is beyond use; the first reason stays.
-    pub fn set_fatal(&self, reason: String) {
+    /// Notes that the client is beyond use, and says so.
+    pub fn set_fatal(&self, reason: String) -> Error {
         // A later reason is a consequence of the first.
-        let _ = self.fatal.set(reason);
+        let reason = self.fatal.get_or_init(|| reason).clone();
+        Error::Fatal { client: self.client.clone(), reason }
     }
 
     /// What went wrong last, in words of librdkafka's.

@@ -21,14 +21,15 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{BorrowedMessage, Header, Headers as _, Message as _},
+    topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
 };
 use tracing::warn;
 
 use super::{
-    Error,
+    Error, RIGHTS,
     client::{self, Context, Notes, Token},
-    topic_id,
+    is_denied, topic_id,
 };
 use crate::config::KafkaConfig;
 
@@ -119,17 +120,29 @@ impl Member {
             None => Ok(Polled::Nothing),
             Some(Ok(record)) => Ok(Polled::Record(record)),
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                self.notes.set_fatal(code.to_string());
-                Err(self.notes.fatal().unwrap_or_else(|| unreachable!("set above")))
+                Err(self.notes.set_fatal(code.to_string()))
             }
             Some(Err(cause)) => match cause.rdkafka_error_code() {
                 Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Ok(Polled::OutOfRange),
+                // librdkafka says it once and tries on; who waits for records would hear nothing.
+                Some(code) if is_denied(code) => Err(self.denied(code)),
                 _ => match self.notes.fatal() {
                     Some(fatal) => Err(fatal),
                     None => Ok(Polled::Nothing),
                 },
             },
         }
+    }
+
+    fn denied(&self, code: RDKafkaErrorCode) -> Error {
+        let topics = self.consumer.subscription();
+        let topics = topics.map(|list| {
+            let elements = list.elements();
+            let names: Vec<&str> = elements.iter().map(TopicPartitionListElem::topic).collect();
+            names.join(", ")
+        });
+        let topics = topics.unwrap_or_default();
+        self.notes.set_fatal(format!("it may not read {topics}: {code}; {RIGHTS}"))
     }
 
     /// The next thing the group wants, if any.

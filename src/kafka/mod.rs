@@ -60,7 +60,7 @@ pub enum Error {
         said: Option<String>,
     },
     /// A call to the broker failed.
-    #[error("{doing}: {cause}")]
+    #[error("{doing}: {cause}{}", hint(cause))]
     Call {
         /// What was being done.
         doing: String,
@@ -79,6 +79,26 @@ pub enum Error {
 
 fn last(said: Option<&str>) -> String {
     said.map(|said| format!("; the last that went wrong: {said}")).unwrap_or_default()
+}
+
+/// Where the rights stand that a client lacks.
+pub(crate) const RIGHTS: &str = "docs/OPERATIONS.md, \"Rights\", names what exfilwatch may need";
+
+fn hint(cause: &KafkaError) -> String {
+    let denied = cause.rdkafka_error_code().is_some_and(is_denied);
+    if denied { format!("\n  hint: {RIGHTS}") } else { String::new() }
+}
+
+/// True when the cluster has ACLs, and none of them allows this.
+fn is_denied(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+    )
 }
 
 impl Error {

@@ -17,8 +17,9 @@ use rdkafka::{
 };
 
 use super::{
-    Error,
+    Error, RIGHTS,
     client::{self, Context, Notes, Token},
+    is_denied,
 };
 use crate::config::KafkaConfig;
 
@@ -124,7 +125,13 @@ impl<T: Send + Sync + 'static> Producer<T> {
     /// Why the producer is beyond use, if it is.
     #[must_use]
     pub fn fatal(&self) -> Option<Error> {
-        self.notes.fatal()
+        // Not every end of a producer is told as an event.
+        let asked = || {
+            let (code, reason) = self.inner.client().fatal_error()?;
+            let hint = if is_denied(code) { format!("; {RIGHTS}") } else { String::new() };
+            Some(self.notes.set_fatal(reason + &hint))
+        };
+        self.notes.fatal().or_else(asked)
     }
 
     /// Gives up everything not yet delivered; their reports say so.

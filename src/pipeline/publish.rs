@@ -164,11 +164,19 @@ impl Publisher {
         }
         waiting.push_back(Arc::new(alert));
         drop(waiting);
-        self.pump();
+        self.send_waiting();
     }
 
     /// Sends what waits, again what failed. Called about once a second.
-    pub fn pump(&self) {
+    ///
+    /// # Errors
+    /// Publishing cannot go on.
+    pub fn pump(&self) -> Result<(), Error> {
+        self.send_waiting();
+        self.producer.fatal().map_or(Ok(()), Err)
+    }
+
+    fn send_waiting(&self) {
         let mut waiting = lock(&self.waiting);
         while let Ok(alert) = lock(&self.failed).try_recv() {
             waiting.push_back(alert);
@@ -181,12 +189,6 @@ impl Publisher {
         }
     }
 
-    /// Why publishing cannot go on, if it cannot.
-    #[must_use]
-    pub fn fatal(&self) -> Option<Error> {
-        self.producer.fatal()
-    }
-
     /// Alerts handed over and not acknowledged, and those of the shell still waiting.
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -197,11 +199,11 @@ impl Publisher {
     #[must_use]
     pub fn drain(&self, deadline: Instant) -> bool {
         loop {
-            self.pump();
+            self.send_waiting();
             if self.pending() == 0 {
                 return true;
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || self.producer.fatal().is_some() {
                 return false;
             }
             thread::sleep(Duration::from_millis(5));

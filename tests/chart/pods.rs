@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::{
     events::{Read, now_ms},
     helm, http,
-    kafka::{self, Authority, Client, Compression, LOGIN, free_port, unique},
+    kafka::{self, Authority, Client, Compression, LOGIN, Right, free_port, unique},
     process::Guarded,
     tools, yaml,
 };
@@ -328,16 +328,39 @@ fn roles_apart_over_topics_that_a_job_has_made_find_a_thief_as_well() {
     detect.stop();
 }
 
+/// What the user that the chart has Strimzi's operator make may do.
+fn rights(objects: &[Value]) -> Vec<Right> {
+    let user = helm::object(objects, "KafkaUser", "exfilwatch");
+    let acls = user["spec"]["authorization"]["acls"].as_array().unwrap().iter();
+    acls.map(|acl| {
+        let resource = &acl["resource"];
+        let kind =
+            resource["type"].as_str().unwrap().replace("transactionalId", "transactional-id");
+        let mut named = vec![format!("--{kind}")];
+        named.extend(resource["name"].as_str().map(str::to_owned));
+        if resource["patternType"] == "prefix" {
+            named.push("--resource-pattern-type=prefixed".to_owned());
+        }
+        let operations = acl["operations"].as_array().unwrap().iter();
+        let operations = operations.map(|it| it.as_str().unwrap().to_owned()).collect();
+        Right { resource: named, operations }
+    })
+    .collect()
+}
+
 #[test]
-fn pods_with_secrets_reach_a_kafka_that_asks_for_certificate_and_login() {
+fn pods_with_secrets_and_the_rights_of_the_chart_reach_a_kafka_that_asks_for_all_of_it() {
     let authority = Authority::new();
     if tools::helms().is_none() || !image() {
         return;
     }
-    let Some(broker) = kafka::secured(&authority) else { return };
+    let Some(broker) = kafka::authorizing(&authority) else { return };
     let (id, kafka, port) = (unique("secure"), broker.client(), free_port());
     kafka.create_topic(&format!("{id}.in"), 2, &[]);
-    let mut objects = rendered("secure", &broker.second_address(), &id, port, &[]);
+    let servers = broker.second_address();
+    let user = "strimzi={\"cluster\":\"main\",\"user\":{\"enabled\":true}}";
+    broker.grant(&rights(&rendered("secure", &servers, &id, port, &[user])));
+    let mut objects = rendered("secure", &servers, &id, port, &[]);
     let (client, password) = (authority.issue("exfilwatch"), "opens-the-key");
     let key = client.key_under(password);
     let login = json!({"username": LOGIN.0, "password": LOGIN.1});
@@ -367,7 +390,7 @@ fn a_pod_with_a_token_of_its_service_account_reaches_a_kafka_that_asks_for_one()
     if tools::helms().is_none() || !image() {
         return;
     }
-    let Some(broker) = kafka::with_tokens() else { return };
+    let Some(broker) = kafka::with_tokens(None) else { return };
     let (id, kafka, port) = (unique("token"), broker.client(), free_port());
     kafka.create_topic(&format!("{id}.in"), 2, &[]);
     let plain = "credentials.tls.enabled=false";

@@ -242,3 +242,26 @@ fn an_alert_about_canaries_is_there_only_where_they_are_sent_on_a_schedule() {
         assert!(text.contains("alert: ExfilwatchAccountDiffers"));
     }
 }
+
+/// By a certificate alone, and where any system trusts the broker's, with nothing.
+#[test]
+fn keda_asks_by_tls_as_members_do_where_there_is_no_login() {
+    let Some([helm, _]) = tools::helms() else { return };
+    let parameters = |secrets: &str| {
+        let sasl = r#"credentials.sasl={"mechanism":"","existingSecret":""}"#;
+        let tls = format!("credentials.tls={{\"enabled\":true{secrets}}}");
+        let output = helm::template(&helm, &[helm::case("operators")], &[sasl, &tls]);
+        let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());
+        let trigger = &helm::object(&objects, "ScaledObject", "exfilwatch-detect")["spec"];
+        let trigger = &trigger["triggers"][0];
+        let metadata = &trigger["metadata"];
+        assert_eq!((&metadata["tls"], &metadata["sasl"]), (&"enable".into(), &Value::Null));
+        let name = trigger["authenticationRef"]["name"].as_str()?;
+        let given = helm::object(&objects, "TriggerAuthentication", name);
+        let given = given["spec"]["secretTargetRef"].as_array().unwrap().iter();
+        Some(given.map(|it| it["parameter"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(parameters(r#","caSecret":"""#), None);
+    let all = parameters(r#","caSecret":"ca","clientSecret":"client""#);
+    assert_eq!(all.unwrap(), ["ca", "cert", "key"]);
+}

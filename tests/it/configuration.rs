@@ -156,6 +156,26 @@ fn check_online_demands_that_the_broker_stamps_what_detect_reads() {
 }
 
 #[test]
+fn check_online_refuses_other_partitions_than_are_reckoned_with() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "partitions");
+    let topic = setup.input("json", 1);
+    let check = |partitions: &str| {
+        let output = setup.command(&["check", "--online", partitions], &one_input(&topic));
+        (output.status.code(), said(&output))
+    };
+    let (code, said) = check("--partitions=16");
+    assert_eq!(code, Some(0), "nothing is there that could differ: {said}");
+    let settings = [("max.message.bytes", "9000000"), ("message.timestamp.type", "LogAppendTime")];
+    kafka.create_topic(&setup.topic("events"), 2, &settings);
+    let (code, said) = check("--partitions=16");
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("has 2 partitions, but 16 are reckoned with"), "{said}");
+    let (code, said) = check("--partitions=2");
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
 fn check_online_of_inputs_needs_no_topics_of_ours() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "early");

@@ -270,6 +270,42 @@ fn a_keyed_topic_is_read_by_detect_alone() {
 }
 
 #[test]
+fn a_keyed_topic_of_arrow_is_read_by_detect_alone_and_every_row_is_held_to_the_key() {
+    let Some(kafka) = kafka::shared() else { return };
+    let setup = Setup::new(&kafka, "keyed-arrow");
+    let topic = setup.topic("arrow");
+    kafka.create_topic(&topic, 2, &[("message.timestamp.type", "LogAppendTime")]);
+    let of = |name: &str, count: i64| -> Vec<Read> {
+        let at = |n: i64| now_ms() - 10 * MINUTE_MS + n;
+        (0..count).map(|n| Read::of(name, at(n), 1)).collect()
+    };
+    let (thief, agent) = (of("insider", 501), of("agent", 200));
+    let messages = [(0, "insider", &thief), (1, "agent", &agent)];
+    let messages = messages.map(|(to, key, reads)| arrow::message(reads, 100).key(key).to(to));
+    kafka.produce(&topic, Compression::Lz4, messages);
+    let lines = format!("inputs:\n  - {{topic: {topic}, format: arrow, keyed: true}}\n");
+    let service = setup.run(&lines);
+    all_counted(&[&service], 701);
+    assert_eq!(kafka.ends(&setup.topic("events")).iter().sum::<i64>(), 0, "one hop less");
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    let miskeyed = |seen: &[kafka::Record]| Finding::all(seen, "exfilwatch.miskeyed-input");
+    assert_eq!(miskeyed(records), [], "all is as it should be");
+    // One row among many is of somebody else.
+    let mut mixed = of("agent", 50);
+    mixed.insert(20, Read::of("guest", now_ms() - 10 * MINUTE_MS, 1));
+    let message = arrow::message(&mixed, 100).key("agent").to(1);
+    kafka.produce(&topic, Compression::Lz4, [message]);
+    let records = reader.until("the alarm", SOON, |seen| !miskeyed(seen).is_empty());
+    let alarm = miskeyed(records)[0].json.to_string();
+    assert!(alarm.contains("guest") && alarm.contains("record key"), "{alarm}");
+    all_counted(&[&service], 752);
+    let output = setup.command(&["check", "--online"], &lines);
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+}
+
+#[test]
 fn a_keyed_topic_whose_keys_are_not_the_principals_is_alarmed_on() {
     let Some(kafka) = kafka::shared() else { return };
     let setup = Setup::new(&kafka, "miskeyed");

@@ -25,6 +25,7 @@ mod harness;
 mod lifecycle;
 mod observability;
 mod reload;
+mod rights;
 mod tls;
 mod tokens;
 mod topics;

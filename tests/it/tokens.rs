@@ -1,4 +1,5 @@
-//! SASL OAUTHBEARER with a token from a file, on a real broker that checks when tokens end.
+//! SASL OAUTHBEARER with a token from a file, in TLS and without, on a real broker that checks when
+//! tokens end.
 
 use std::{
     fs,
@@ -13,7 +14,7 @@ use std::{
 
 use crate::{
     events::{Read, now_ms},
-    kafka::{self, Broker, token},
+    kafka::{self, Authority, Broker, token},
     service::{Setup, said},
     steps::{SOON, all_counted, one_input, produce},
 };
@@ -43,10 +44,15 @@ fn reads(from: usize, to: usize) -> Vec<Read> {
 }
 
 #[test]
-fn every_client_has_a_token_and_a_new_one_before_it_ends() {
-    let Some(broker) = kafka::with_tokens() else { return };
+fn in_tls_every_client_has_a_token_and_a_new_one_before_it_ends() {
+    let authority = Authority::new();
+    let Some(broker) = kafka::with_tokens(Some(&authority)) else { return };
     let kafka = broker.client();
     let (setup, path) = setup(&broker, "tokens");
+    let trusted = setup.path("ca.crt");
+    put(&trusted, &authority.certificate());
+    setup.property("security.protocol", "sasl_ssl");
+    setup.property("ssl.ca.location", &trusted.display().to_string());
     let topic = setup.input("json", 2);
     let lines = one_input(&topic);
     // Its last connections have a fifth of it left; below a second, Kafka takes no new token.
@@ -80,7 +86,7 @@ fn every_client_has_a_token_and_a_new_one_before_it_ends() {
 
 #[test]
 fn without_a_token_it_says_so_once_and_goes_on_when_there_is_one() {
-    let Some(broker) = kafka::with_tokens() else { return };
+    let Some(broker) = kafka::with_tokens(None) else { return };
     let (setup, path) = setup(&broker, "no-token");
     let topic = setup.input("json", 1);
     let service = setup.start(&one_input(&topic));

@@ -68,6 +68,17 @@ pub struct Report {
     pub not_checked: &'static str,
 }
 
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What is looked at.
+    pub scope: Scope,
+    /// Partitions that the topic which detect reads is reckoned to have.
+    pub partitions: Option<u32>,
+    /// How long to wait for a broker that answers.
+    pub timeout: Duration,
+}
+
 impl Report {
     /// True when a run would start and nothing is known to be wrong.
     #[must_use]
@@ -79,14 +90,10 @@ impl Report {
 /// Asks the broker and reads samples; `doing` is told what takes a moment.
 ///
 /// # Errors
-/// No broker answers within `timeout`, or not later, or a setting is wrong. Unfit topics are in the
-/// report.
-pub fn check(
-    config: &Config,
-    scope: Scope,
-    timeout: Duration,
-    doing: &dyn Fn(&str),
-) -> Result<Report, Error> {
+/// No broker answers within its `timeout`, or not later, or a setting is wrong. Unfit topics are in
+/// the report.
+pub fn check(config: &Config, question: Question, doing: &dyn Fn(&str)) -> Result<Report, Error> {
+    let Question { scope, partitions, timeout } = question;
     let all = scope == Scope::All;
     let not_checked = if all { NOT_CHECKED } else { INPUTS_ALONE };
     let mut report = Report { not_checked, ..Report::default() };
@@ -107,7 +114,11 @@ pub fn check(
     check_time(config, scope, &topics, &mut report);
     if all && report.faults.is_empty() {
         doing("reading checkpoints");
-        check_positions(config, &cluster, &topics, &mut report)?;
+        let read = topics.partitions(read_by_detect(config))?;
+        report.faults.extend(other_partitions(config, partitions, read));
+        if let Some(read) = read {
+            check_positions(config, &cluster, &topics, read, &mut report)?;
+        }
     }
     sample(config, &topics, &mut report, doing)?;
     Ok(report)
@@ -156,19 +167,38 @@ fn sample(
     Ok(())
 }
 
+fn read_by_detect(config: &Config) -> &str {
+    let keyed = config.inputs.iter().find(|input| input.keyed);
+    keyed.map_or(&config.topics.events, |input| &input.topic)
+}
+
+/// Whoever reckons with other partitions than there are gives members too little memory, or has
+/// more of them than there is work for.
+fn other_partitions(config: &Config, wanted: Option<u32>, found: Option<u32>) -> Option<String> {
+    let (wanted, found) = (wanted?, found?);
+    (wanted != found).then(|| {
+        format!(
+            "topic `{}`, which detect reads, has {found} partitions, but {wanted} are reckoned \
+             with\n  hint: say {found} there (`topics.partitions` of the chart, `--partitions` \
+             here); to change the topic: docs/OPERATIONS.md, \"Changing the number of partitions\"",
+            read_by_detect(config)
+        )
+    })
+}
+
 /// The checkpoints beside what detect reads, once there is any of both.
 fn check_positions(
     config: &Config,
     cluster: &Cluster,
     topics: &Topics<'_>,
+    partitions: u32,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let keyed = config.inputs.iter().find(|input| input.keyed);
-    let topic = keyed.map_or(&config.topics.events, |input| &input.topic);
-    let state = topics.partitions(&config.topics.state)?;
-    let (Some(partitions), Some(_)) = (topics.partitions(topic)?, state) else { return Ok(()) };
-    let origin =
-        Origin { cluster: cluster.id.clone(), topic: topic.clone(), partition: 0, partitions };
+    if topics.partitions(&config.topics.state)?.is_none() {
+        return Ok(());
+    }
+    let (cluster, topic) = (cluster.id.clone(), read_by_detect(config));
+    let origin = Origin { cluster, topic: topic.to_owned(), partition: 0, partitions };
     report.positions = positions::positions(config, &origin)?;
     for position in &report.positions {
         if let Some(problem) = &position.problem {

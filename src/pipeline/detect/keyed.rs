@@ -64,9 +64,13 @@ impl Seen {
     /// A principal of `batch` that was seen on another partition before, and on which.
     fn elsewhere(&self, batch: &Batch, partition: i32) -> Option<(usize, i32)> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = None;
+        let (mut found, mut last) = (None, None);
         for row in 0..batch.len() {
             let hash = batch.key_hash(row).0;
+            // Rows of one record, as a rule.
+            if last.replace(hash) == Some(hash) {
+                continue;
+            }
             let full = seen.len() >= SEEN_MAX;
             match seen.get(&hash) {
                 Some(&known) if known != partition => found = Some((row, known)),
@@ -306,8 +310,14 @@ impl Keyed {
 /// A row whose record had another key than the canonical principal, or none. `keys` in the order of
 /// offsets.
 fn keyed_otherwise(batch: &Batch, keys: &[(i64, Option<Vec<u8>>)]) -> Option<usize> {
+    let mut last = None;
     (0..batch.len()).find(|&row| {
         let offset = batch.position(row).offset.0;
+        let of = (offset, batch.key_hash(row));
+        // As the row before it.
+        if last.replace(of) == Some(of) {
+            return false;
+        }
         let found = keys.binary_search_by_key(&offset, |(offset, _)| *offset);
         let key = found.ok().and_then(|at| keys[at].1.as_deref());
         key != Some(batch.key(row).as_bytes())

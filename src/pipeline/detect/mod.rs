@@ -295,14 +295,13 @@ impl<'c> Detect<'c> {
             hand.fill.set(hand.feed.fill());
         }
         self.commit(self.progress());
-        self.shared.publisher.pump();
         for hand in &self.hands {
             if hand.thread.is_finished() {
                 let reason = "a worker thread panicked".to_owned();
                 return Err(Error::Fatal { client: "detect".to_owned(), reason });
             }
         }
-        self.shared.publisher.fatal().map_or(Ok(()), Err)
+        self.shared.publisher.pump()
     }
 
     fn progress(&self) -> Vec<(TopicPartition, Arc<Progress>)> {

@@ -174,7 +174,7 @@ impl<'c> Ingest<'c> {
             }
             self.throttle();
             self.follow_rules()?;
-            self.keep_up();
+            self.keep_up()?;
             if self.topics_checked_at.elapsed() >= TOPICS_EVERY && !self.upkeep.is_outage() {
                 self.topics_checked_at = Instant::now();
                 self.check_topics()?;
@@ -459,7 +459,7 @@ impl<'c> Ingest<'c> {
             Ok(settled) => settled,
             Err(failure) => anyhow::bail!("ingest could not drain: {}", failure.cause),
         };
-        self.keep_up();
+        self.keep_up()?;
         let publisher = &self.shared.publisher;
         self.inputs.iter_mut().for_each(|input| input.publish(publisher));
         anyhow::ensure!(

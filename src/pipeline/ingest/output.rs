@@ -67,6 +67,10 @@ enum What {
     Letter(usize, DeadLetter),
 }
 
+/// How long the reports of a producer that has failed are waited for: they say more than that it
+/// has, and whether a letter must be cut.
+const REPORTS_WITHIN: Duration = Duration::from_secs(1);
+
 /// See the module.
 pub(in crate::pipeline) struct Output {
     producer: Producer<Ticket>,
@@ -74,6 +78,7 @@ pub(in crate::pipeline) struct Output {
     commits: Commits<Positions>,
     /// Messages the producer had no room for, oldest first: at most one flush.
     unsent: VecDeque<Outgoing>,
+    fatal_since: Option<Instant>,
     events_topic: String,
     letter_topic: String,
 }
@@ -97,6 +102,7 @@ impl Output {
             reports,
             commits: Commits::default(),
             unsent: VecDeque::new(),
+            fatal_since: None,
             events_topic: config.topics.events.clone(),
             letter_topic: config.topics.dead_letter.clone(),
         })
@@ -216,7 +222,9 @@ impl Output {
         while self.settle(shared)? {
             self.producer.poll(Duration::ZERO);
         }
-        if let Some(fatal) = self.producer.fatal() {
+        if let Some(fatal) = self.producer.fatal()
+            && self.fatal_since.get_or_insert_with(Instant::now).elapsed() >= REPORTS_WITHIN
+        {
             return Err(Failure::new(fatal.to_string()));
         }
         self.pump()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Statistics;
 use tracing::info;
 
-use super::{Failure, Ingest};
+use super::{Error, Failure, Ingest};
 use crate::{
     alert::SystemKind,
     event::{GroupBy, route::Routed},
@@ -86,14 +86,17 @@ fn catalog(shared: &Shared) -> MatchMetrics {
 
 impl Ingest<'_> {
     /// One round, if it is due.
-    pub(super) fn keep_up(&mut self) {
+    ///
+    /// # Errors
+    /// What the shell has to say can be published no more.
+    pub(super) fn keep_up(&mut self) -> Result<(), Error> {
         if let Some(statistics) = self.member.take_statistics() {
             self.shared.note_brokers(Role::Ingest, &statistics, &mut self.upkeep.outage);
             self.note_ends(&statistics);
             self.upkeep.fetch_fill.set(fetch_fill(&self.shared.config.kafka, &statistics));
         }
         if self.upkeep.round_at.elapsed() < EVERY && !self.shared.stopping() {
-            return;
+            return Ok(());
         }
         self.upkeep.round_at = Instant::now();
         self.publish_counts();
@@ -106,7 +109,7 @@ impl Ingest<'_> {
             let message = "dead letters are below their limit again and kept whole";
             self.shared.publisher.clear(SystemKind::DeadLetterFlood, FLOOD_SCOPE, message);
         }
-        self.shared.publisher.pump();
+        self.shared.publisher.pump()
     }
 
     /// Notes how far each partition goes. A lane without records whose next offset is at the end

@@ -47,6 +47,14 @@ struct Listener {
     format: Vec<String>,
 }
 
+/// What [`LOGIN`] may do with resources of one kind.
+#[derive(Debug)]
+pub(crate) struct Right {
+    /// As `kafka-acls.sh` names them: `["--topic", "t"]`, `["--cluster"]`, and so on.
+    pub(crate) resource: Vec<String>,
+    pub(crate) operations: Vec<String>,
+}
+
 impl Broker {
     /// Formats a new log directory and starts a broker on it; returns once it answers.
     pub(super) fn start() -> Result<Self, String> {
@@ -62,13 +70,15 @@ impl Broker {
     }
 
     /// The same with a second port, for whoever has a token: unsecured ones (RFC 7515, appendix
-    /// A.5) that have not ended. Who does not bring a new one in time is disconnected.
-    pub(super) fn with_tokens() -> Result<Self, String> {
+    /// A.5) that have not ended. Who does not bring a new one in time is disconnected. With an
+    /// `authority` they are taken in TLS alone.
+    pub(super) fn with_tokens(authority: Option<&Authority>) -> Result<Self, String> {
+        let tls = authority.map(|authority| tls("tokens", authority)).transpose()?;
         Self::with(Listener {
             name: "TOKENS",
-            protocol: "SASL_PLAINTEXT",
+            protocol: if tls.is_some() { "SASL_SSL" } else { "SASL_PLAINTEXT" },
             port: free_port(),
-            settings: TOKENS.to_owned(),
+            settings: TOKENS.to_owned() + &tls.unwrap_or_default(),
             format: Vec::new(),
         })
     }
@@ -76,18 +86,21 @@ impl Broker {
     /// The same with a second port for TLS, whose certificate and those of its clients are of
     /// `authority`, and for SCRAM-SHA-512 of [`LOGIN`] in it.
     pub(super) fn secured(authority: &Authority) -> Result<Self, String> {
-        let folder = new_folder().map_err(|error| format!("no folder for keys: {error}"))?;
-        let (keys, trusted) = (folder.join("keys.pem"), folder.join("trusted.pem"));
-        let issued = authority.issue("broker");
-        fs::write(&keys, issued.key() + &issued.certificate)
-            .and_then(|()| fs::write(&trusted, authority.certificate()))
-            .map_err(|error| format!("keys of the broker: {error}"))?;
+        Self::secured_with(authority, "")
+    }
+
+    /// The same, where [`LOGIN`] may do only what it was given a right to ([`Self::grant`]).
+    pub(super) fn authorizing(authority: &Authority) -> Result<Self, String> {
+        Self::secured_with(authority, AUTHORIZER)
+    }
+
+    fn secured_with(authority: &Authority, more: &str) -> Result<Self, String> {
         let (user, password) = LOGIN;
         Self::with(Listener {
             name: "SECURED",
             protocol: "SASL_SSL",
             port: free_port(),
-            settings: secured(&keys, &trusted),
+            settings: SCRAM.to_owned() + &tls("secured", authority)? + more,
             format: vec![
                 "--add-scram".to_owned(),
                 format!("SCRAM-SHA-512=[name={user},password={password}]"),
@@ -126,15 +139,16 @@ impl Broker {
         let listens = free_port();
         let port = proxy(free_port(), listens);
         let text = properties(&folder, node, (listens, port), controllers, second.as_ref());
-        fs::write(folder.join("server.properties"), text)
-            .map_err(|error| format!("server.properties: {error}"))?;
         let more = second.as_ref().map_or(Vec::new(), |second| second.format.clone());
         let broker = Self { process: None, folder, class_path, port, second };
+        fs::write(broker.properties(), text)
+            .map_err(|error| format!("server.properties: {error}"))?;
         let mut format = vec!["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID];
         format.extend(more.iter().map(String::as_str));
-        // The file comes last.
         format.push("-c");
-        let status = broker.java(&format)?.status().map_err(|error| no_java(&error))?;
+        let mut command = broker.java(&format)?;
+        let status = command.arg(broker.properties()).status();
+        let status = status.map_err(|error| no_java(&error))?;
         if !status.success() {
             return Err(format!("the storage tool failed ({status})\n{}", broker.log_tail()));
         }
@@ -181,8 +195,43 @@ impl Broker {
 
     fn spawn(&mut self) -> Result<(), String> {
         let mut command = self.java(&["kafka.Kafka"])?;
-        self.process = Some(Guarded::spawn(&mut command).map_err(|error| no_java(&error))?);
+        let process = Guarded::spawn(command.arg(self.properties()));
+        self.process = Some(process.map_err(|error| no_java(&error))?);
         Ok(())
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    /// Gives [`LOGIN`] rights.
+    #[allow(dead_code, reason = "not for benches")]
+    pub(crate) fn grant(&self, rights: &[Right]) {
+        self.change("--add", rights);
+    }
+
+    /// Takes rights from it.
+    #[allow(dead_code, reason = "for tests/it alone")]
+    pub(crate) fn revoke(&self, right: &Right) {
+        self.change("--remove", std::slice::from_ref(right));
+    }
+
+    fn change(&self, how: &str, rights: &[Right]) {
+        // Each costs the start of a JVM; several run at once.
+        let started: Vec<_> = rights
+            .iter()
+            .map(|right| {
+                let mut command = self.java(&["org.apache.kafka.tools.AclCommand"]).expect("jars");
+                command.args(["--bootstrap-server", &self.address(), how, "--force"]);
+                command.arg(format!("--allow-principal=User:{}", LOGIN.0));
+                command.args(right.operations.iter().map(|it| format!("--operation={it}")));
+                command.args(&right.resource).spawn().expect("java starts")
+            })
+            .collect();
+        for mut process in started {
+            let status = process.wait().expect("it ends");
+            assert!(status.success(), "{rights:?}: {}", self.log_tail());
+        }
     }
 
     fn answering(&mut self) -> Result<(), String> {
@@ -212,7 +261,6 @@ impl Broker {
             .args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .args(["-Xshare:auto", "-Dlog4j2.level=WARN", "-cp", &self.class_path])
             .args(arguments)
-            .arg(self.folder.join("server.properties"))
             .stdout(out)
             .stderr(err);
         Ok(command)
@@ -327,18 +375,36 @@ connections.max.reauth.ms=3600000
 /// Who may come in by the secured port, beside having a certificate.
 pub(crate) const LOGIN: (&str, &str) = ("watch", "hunter-2-hunter");
 
-fn secured(keys: &Path, trusted: &Path) -> String {
-    format!(
-        "listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512
+const SCRAM: &str = "listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.secured.scram-sha-512.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.secured.ssl.keystore.type=PEM
-listener.name.secured.ssl.keystore.location={}
-listener.name.secured.ssl.truststore.type=PEM
-listener.name.secured.ssl.truststore.location={}
 listener.name.secured.ssl.client.auth=required
-",
-        keys.display(),
-        trusted.display()
-    )
+";
+
+/// The tests themselves come in by the plain port, and are nobody in particular.
+const AUTHORIZER: &str =
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+";
+
+/// Keys for a listener, and what names them.
+fn tls(listener: &str, authority: &Authority) -> Result<String, String> {
+    let folder = new_folder().map_err(|error| format!("no folder for keys: {error}"))?;
+    let (keys, trusted) = (folder.join("keys.pem"), folder.join("trusted.pem"));
+    let issued = authority.issue("broker");
+    fs::write(&keys, issued.key() + &issued.certificate)
+        .and_then(|()| fs::write(&trusted, authority.certificate()))
+        .map_err(|error| format!("keys of the broker: {error}"))?;
+    let name = |key: &str| format!("listener.name.{listener}.ssl.{key}");
+    Ok([
+        format!(
+            "{}=PEM\n{}={}\n",
+            name("keystore.type"),
+            name("keystore.location"),
+            keys.display()
+        ),
+        format!("{}=PEM\n", name("truststore.type")),
+        format!("{}={}\n", name("truststore.location"), trusted.display()),
+    ]
+    .concat())
 }

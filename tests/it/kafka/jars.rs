@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// The pom names the version; the cache folder is named after it, so that an upgrade fetches anew.
+/// Names what is fetched; kept beside it, so that another one fetches anew.
 const POM: &str = include_str!("../../kafka/pom.xml");
 
 /// Folder for everything the harness writes; Cargo makes it under `target/`.
@@ -17,16 +17,19 @@ pub(super) fn scratch() -> PathBuf {
 
 /// The class path, fetched first if need be. Only one of several test processes fetches.
 pub(super) fn class_path() -> Result<String, String> {
-    let folder = scratch().join(format!("jars-{}", version()));
+    let folder = scratch().join("jars");
     let failed = |error: io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(scratch()).map_err(failed)?;
     let lock = File::create(scratch().join("jars.lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    if !folder.exists() {
+    let pom = |folder: &Path| folder.join("pom.xml");
+    if fs::read_to_string(pom(&folder)).ok().as_deref() != Some(POM) {
         // Renamed when complete: a fetch that was cut short leaves nothing that looks whole.
         let partial = scratch().join("jars-partial");
         let _ = fs::remove_dir_all(&partial);
         fetch(&partial)?;
+        fs::write(pom(&partial), POM).map_err(failed)?;
+        let _ = fs::remove_dir_all(&folder);
         fs::rename(&partial, &folder).map_err(failed)?;
     }
     Ok(folder.join("*").display().to_string())
@@ -46,11 +49,4 @@ fn fetch(into: &Path) -> Result<(), String> {
     }
     let said = [output.stdout, output.stderr].concat();
     Err(format!("mvn could not fetch Apache Kafka: {}", String::from_utf8_lossy(&said).trim()))
-}
-
-/// The first version in the pom after the broker's artifact.
-fn version() -> &'static str {
-    let after = POM.split("kafka_2.13</artifactId>").nth(1).expect("the pom names the broker");
-    let version = after.split("<version>").nth(1).expect("with a version");
-    version.split('<').next().expect("split yields at least one part")
 }

@@ -14,7 +14,7 @@ mod token;
 use std::{env, fmt::Display, sync::OnceLock};
 
 pub(crate) use authority::Authority;
-pub(crate) use broker::{Broker, LOGIN, free_port};
+pub(crate) use broker::{Broker, LOGIN, Right, free_port};
 pub(crate) use client::{Client, Compression, Message, Reader, Record, Stream, send, unique};
 pub(crate) use token::token;
 
@@ -39,13 +39,14 @@ pub(crate) fn private() -> Option<Broker> {
     available(Broker::start())
 }
 
-/// A broker with a second port that takes unsecured tokens: [`Broker::second_address`].
+/// A broker with a second port that takes unsecured tokens, with an `authority` in TLS alone:
+/// [`Broker::second_address`].
 ///
 /// # Panics
 /// There is none and the environment demands one.
 #[allow(dead_code, reason = "not for benches")]
-pub(crate) fn with_tokens() -> Option<Broker> {
-    available(Broker::with_tokens())
+pub(crate) fn with_tokens(authority: Option<&Authority>) -> Option<Broker> {
+    available(Broker::with_tokens(authority))
 }
 
 /// A broker with a second port that speaks TLS and SCRAM alone: [`Broker::second_address`].
@@ -57,8 +58,17 @@ pub(crate) fn secured(authority: &Authority) -> Option<Broker> {
     available(Broker::secured(authority))
 }
 
-/// The same behind a proxy: `proxy` gets the port to listen on and that of the broker, and starts
-/// it.
+/// The same, where the one who logs in has no right but those of [`Broker::grant`].
+///
+/// # Panics
+/// There is none and the environment demands one.
+#[allow(dead_code, reason = "not for benches")]
+pub(crate) fn authorizing(authority: &Authority) -> Option<Broker> {
+    available(Broker::authorizing(authority))
+}
+
+/// A private one behind a proxy: `proxy` gets the port to listen on and that of the broker, and
+/// starts it.
 ///
 /// # Panics
 /// There is none and the environment demands one.
