@@ -228,6 +228,12 @@ impl Notes {
         Error::Fatal { client: self.client.clone(), reason }
     }
 
+    /// That the client is beyond use, in words of librdkafka's and then ours.
+    pub fn beyond_use(&self, said: &str, hint: &str) -> Error {
+        let reason = self.fit_to_show(said).into_owned() + hint;
+        Error::Fatal { client: self.client.clone(), reason }
+    }
+
     /// What went wrong last, in words of librdkafka's.
     #[must_use]
     pub fn last_said(&self) -> Option<String> {

@@ -77,6 +77,7 @@ pub enum Polled<'c> {
 pub struct Member {
     consumer: Arc<BaseConsumer<Listener>>,
     notes: Arc<Notes>,
+    group: String,
     /// What is assigned: where reading was told to go last, and whether it is paused.
     held: Mutex<BTreeMap<TopicPartition, (Offset, bool)>>,
 }
@@ -107,7 +108,8 @@ impl Member {
             settings.create_with_context(listener).map_err(failed)?;
         client::serve_token(&consumer);
         consumer.subscribe(topics).map_err(failed)?;
-        Ok(Self { consumer: Arc::new(consumer), notes, held: Mutex::default() })
+        let group = group.to_owned();
+        Ok(Self { consumer: Arc::new(consumer), notes, group, held: Mutex::default() })
     }
 
     /// Polls once. Errors that librdkafka gets over by itself are logged by it.
@@ -135,14 +137,19 @@ impl Member {
     }
 
     fn denied(&self, code: RDKafkaErrorCode) -> Error {
+        if code == RDKafkaErrorCode::GroupAuthorizationFailed {
+            let reason = format!("it may not join the group {}: {code}; {RIGHTS}", self.group);
+            return self.notes.set_fatal(reason);
+        }
         let topics = self.consumer.subscription();
         let topics = topics.map(|list| {
             let elements = list.elements();
             let names: Vec<&str> = elements.iter().map(TopicPartitionListElem::topic).collect();
             names.join(", ")
         });
+        // An error of a poll does not say which.
         let topics = topics.unwrap_or_default();
-        self.notes.set_fatal(format!("it may not read {topics}: {code}; {RIGHTS}"))
+        self.notes.set_fatal(format!("it may not read (one of) {topics}: {code}; {RIGHTS}"))
     }
 
     /// The next thing the group wants, if any.

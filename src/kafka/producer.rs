@@ -125,13 +125,12 @@ impl<T: Send + Sync + 'static> Producer<T> {
     /// Why the producer is beyond use, if it is.
     #[must_use]
     pub fn fatal(&self) -> Option<Error> {
-        // Not every end of a producer is told as an event.
-        let asked = || {
-            let (code, reason) = self.inner.client().fatal_error()?;
-            let hint = if is_denied(code) { format!("; {RIGHTS}") } else { String::new() };
-            Some(self.notes.set_fatal(reason + &hint))
+        // Not every end of a producer is told as an event, and none with its code.
+        let Some((code, said)) = self.inner.client().fatal_error() else {
+            return self.notes.fatal();
         };
-        self.notes.fatal().or_else(asked)
+        let hint = if is_denied(code) { format!("; {RIGHTS}") } else { String::new() };
+        Some(self.notes.beyond_use(&said, &hint))
     }
 
     /// Gives up everything not yet delivered; their reports say so.

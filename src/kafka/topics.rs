@@ -484,8 +484,10 @@ impl<'a> Topics<'a> {
     fn check_keyed(&self) -> Option<String> {
         let keyed = self.config.inputs.iter().find(|input| input.keyed)?;
         let topic = keyed.topic.as_str();
-        // That settings cannot be read has been said.
-        let settings = self.settings(&[topic]).ok()?;
+        let settings = match self.settings(&[topic]) {
+            Ok(settings) => settings,
+            Err(cause) => return Some(format!("keyed input `{topic}` is not checked: {cause}")),
+        };
         let is = settings.get(topic)?.get("message.timestamp.type")?;
         (is == "CreateTime").then(|| {
             format!(

@@ -189,6 +189,12 @@ impl Publisher {
         }
     }
 
+    /// False: nothing that waits will ever be delivered by this process.
+    #[must_use]
+    pub fn delivers(&self) -> bool {
+        self.producer.fatal().is_none()
+    }
+
     /// Alerts handed over and not acknowledged, and those of the shell still waiting.
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -203,7 +209,7 @@ impl Publisher {
             if self.pending() == 0 {
                 return true;
             }
-            if Instant::now() >= deadline || self.producer.fatal().is_some() {
+            if Instant::now() >= deadline || !self.delivers() {
                 return false;
             }
             thread::sleep(Duration::from_millis(5));

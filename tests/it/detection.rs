@@ -292,6 +292,8 @@ fn a_keyed_topic_of_arrow_is_read_by_detect_alone_and_every_row_is_held_to_the_k
     assert_eq!(openings(records)["insider"].counts(500), (501, 501));
     let miskeyed = |seen: &[kafka::Record]| Finding::all(seen, "exfilwatch.miskeyed-input");
     assert_eq!(miskeyed(records), [], "all is as it should be");
+    let output = setup.command(&["check", "--online"], &lines);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     // One row among many is of somebody else.
     let mut mixed = of("agent", 50);
     mixed.insert(20, Read::of("guest", now_ms() - 10 * MINUTE_MS, 1));
@@ -303,6 +305,7 @@ fn a_keyed_topic_of_arrow_is_read_by_detect_alone_and_every_row_is_held_to_the_k
     all_counted(&[&service], 752);
     let output = setup.command(&["check", "--online"], &lines);
     assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("events have a record key that is not"), "{}", said(&output));
 }
 
 #[test]

@@ -112,11 +112,12 @@ pub fn check(config: &Config, question: Question, doing: &dyn Fn(&str)) -> Resul
     report.cluster.clone_from(&cluster.id);
     report.warnings.clone_from(&cluster.warnings);
     check_time(config, scope, &topics, &mut report);
-    if all && report.faults.is_empty() {
-        doing("reading checkpoints");
+    let sound = report.faults.is_empty();
+    if all || config.inputs.iter().any(|input| input.keyed) {
         let read = topics.partitions(read_by_detect(config))?;
         report.faults.extend(other_partitions(config, partitions, read));
-        if let Some(read) = read {
+        if let (true, true, Some(read)) = (all, sound, read) {
+            doing("reading checkpoints");
             check_positions(config, &cluster, &topics, read, &mut report)?;
         }
     }
@@ -215,7 +216,13 @@ fn check_time(config: &Config, scope: Scope, topics: &Topics<'_>, report: &mut R
     if names.is_empty() && scope == Scope::All {
         names.push(&config.topics.events);
     }
-    let Ok(settings) = topics.settings(&names) else { return };
+    let settings = match topics.settings(&names) {
+        Ok(settings) => settings,
+        Err(cause) => {
+            report.warnings.push(format!("whether the broker stamps records: {cause}"));
+            return;
+        }
+    };
     for (topic, settings) in settings {
         let is = settings.get("message.timestamp.type").map_or("", String::as_str);
         // A topic that a run will make is empty here.

@@ -227,7 +227,8 @@ impl Worker {
             if self.stopping {
                 let left = self.undelivered();
                 let late = Instant::now() >= self.shared.deadline();
-                if (left == 0 && self.all_saved()) || late {
+                let delivered = left == 0 || !self.shared.publisher.delivers();
+                if (delivered && self.all_saved()) || late {
                     self.drain_keyed();
                     self.publish_gauges();
                     return left;

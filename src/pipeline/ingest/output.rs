@@ -147,6 +147,10 @@ impl Output {
     }
 
     fn pump(&mut self) -> Result<(), Failure> {
+        if self.producer.fatal().is_some() {
+            // [`Self::serve`] says what of.
+            return Ok(());
+        }
         while let Some(outgoing) = self.unsent.pop_front() {
             let Outgoing { flush, what } = &outgoing;
             let sent = match what {
