@@ -93,6 +93,18 @@ impl Config {
         compile(&written)
     }
 
+    /// The input that detect reads itself, if there is one.
+    #[must_use]
+    pub fn keyed_input(&self) -> Option<&Input> {
+        self.inputs.iter().find(|input| input.keyed)
+    }
+
+    /// The topic that detect reads.
+    #[must_use]
+    pub fn read_by_detect(&self) -> &str {
+        self.keyed_input().map_or(&self.topics.events, |input| &input.topic)
+    }
+
     /// Top-level keys whose values differ from `other`'s, the rules and their files apart.
     #[must_use]
     pub fn differs_in(&self, other: &Self) -> Vec<&'static str> {

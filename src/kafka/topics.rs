@@ -342,8 +342,7 @@ impl<'a> Topics<'a> {
     fn our_topics(&self) -> Result<(Vec<Wanted>, Read), Error> {
         let mut wanted = wanted(self.config, self.config.kafka.create_topics.unwrap_or(HINT_SHAPE));
         // Partition i of the state is for partition i of what detect reads, however many those are.
-        let keyed = self.config.inputs.iter().find(|input| input.keyed);
-        let topic = keyed.map_or(wanted[EVENTS].name.as_str(), |input| input.topic.as_str());
+        let topic = self.config.read_by_detect();
         let read = Read { topic: topic.to_owned(), partitions: self.partitions(topic)? };
         if let Some(partitions) = read.partitions {
             wanted[STATE].partitions = partitions;
@@ -482,8 +481,7 @@ impl<'a> Topics<'a> {
 
     /// Times of a keyed input stand for broker time (W4).
     fn check_keyed(&self) -> Option<String> {
-        let keyed = self.config.inputs.iter().find(|input| input.keyed)?;
-        let topic = keyed.topic.as_str();
+        let topic = self.config.keyed_input()?.topic.as_str();
         let settings = match self.settings(&[topic]) {
             Ok(settings) => settings,
             Err(cause) => return Some(format!("keyed input `{topic}` is not checked: {cause}")),

@@ -20,7 +20,7 @@ use crate::{
     http::Metrics,
     kafka::{self, Client, Compression, Message, Record},
     service::{RULES, Service, Setup, said},
-    steps::{SOON, all_counted, one_input, produce},
+    steps::{SOON, all_counted, one_input, produce, the_insider_is_found},
 };
 
 /// A deployment with one events partition that checkpoints every second.
@@ -83,9 +83,7 @@ fn a_killed_owner_is_followed_by_one_that_reads_only_what_no_checkpoint_covers()
     produce(&kafka, &topic, &reads[300..]);
     all_counted(&[&second], 501);
     assert_eq!(evaluated(&second), 201);
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
 }
 
 #[test]
@@ -141,9 +139,7 @@ fn events_sent_again_after_their_owner_was_killed_are_counted_once() {
     let repeated = |metrics: &Metrics| metrics.sum("exfilwatch_rows_repeated_total", &[]);
     let metrics = second.metrics_until("the repeats", SOON, |seen| repeated(seen) == 300);
     assert_eq!(metrics.sum("exfilwatch_dedup_entries", &[]), 501);
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
 }
 
 #[test]

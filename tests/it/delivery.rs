@@ -7,7 +7,7 @@ use crate::{
     findings::{Finding, OPEN, RULE, openings},
     kafka::{self, Compression, Message},
     service::Setup,
-    steps::{SOON, all_counted, all_read, applied, one_input, produce},
+    steps::{SOON, all_counted, all_read, applied, one_input, produce, the_insider_is_found},
 };
 
 /// Reads of one principal that end at `total` records, one record each.
@@ -28,9 +28,7 @@ fn events_of_every_compression_are_counted() {
     }
     let service = setup.run(&one_input(&topic));
     all_counted(&[&service], reads.len());
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
 }
 
 #[test]
@@ -127,9 +125,7 @@ fn a_process_killed_in_the_middle_loses_and_repeats_nothing() {
     all_counted(&[&second], reads.len());
     let last: Vec<Read> = (0..3).map(|n| Read::of("insider", now_ms() - 1000 + n, 1)).collect();
     produce(&kafka, &topic, &last);
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
 }
 
 #[test]
@@ -151,9 +147,7 @@ fn the_partitions_of_a_killed_member_are_taken_over() {
     all_counted(&[&one], 500);
     one.until("all partitions", SOON, || assigned(&one) == 8);
     produce(&kafka, &topic, &[Read::of("insider", now_ms() - MINUTE_MS, 1)]);
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
 }
 
 #[test]
@@ -191,9 +185,7 @@ fn a_topic_made_again_is_another_topic() {
     // Offsets 0 to 200 were counted once already, but of another topic.
     let second = setup.run(&lines);
     all_counted(&[&second], 501);
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
 }
 
 #[test]

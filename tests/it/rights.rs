@@ -4,34 +4,17 @@ use std::fs;
 
 use crate::{
     events::{Read, now_ms},
-    findings::openings,
-    kafka::{self, Authority, Broker, Compression, LOGIN, Message, Right},
+    kafka::{self, Authority, Broker, Compression, Message, Right},
     service::{Service, Setup, said},
-    steps::{SOON, all_counted, one_input, produce},
+    steps::{SOON, all_counted, one_input, produce, the_insider_is_found},
+    tls,
 };
 
 /// A deployment whose members log in as one who has only the rights it is given.
 fn deployment(broker: &Broker, authority: &Authority, name: &str) -> (Setup, String, String) {
-    let setup = Setup::new(&broker.client(), name);
-    setup.servers(&broker.second_address());
-    let client = authority.issue("exfilwatch");
-    let file = |name: &str, text: &str| {
-        fs::write(setup.path(name), text).unwrap();
-        setup.path(name).display().to_string()
-    };
-    for (key, value) in [
-        ("security.protocol", "sasl_ssl"),
-        ("sasl.mechanism", "SCRAM-SHA-512"),
-        ("sasl.username", LOGIN.0),
-        ("ssl.certificate.location", &file("tls.crt", &client.certificate)),
-        ("ssl.key.location", &file("tls.key", &client.key())),
-        ("ssl.ca.location", &file("ca.crt", &authority.certificate())),
-    ] {
-        setup.property(key, value);
-    }
-    let password = file("password", LOGIN.1);
-    setup.kafka_key("properties_from_files", &format!("{{sasl.password: {password}}}"));
-    file("canary.key", "a key of more than 16 bytes");
+    let setup = tls::setup(broker, authority, name);
+    setup.property("ssl.ca.location", &tls::trusted(&setup));
+    fs::write(setup.path("canary.key"), "a key of more than 16 bytes").unwrap();
     let topic = setup.input("json", 2);
     let more = "canary: {key_file: canary.key}\ndetect: {checkpoint_interval: 1s}\n";
     let lines = one_input(&topic) + more;
@@ -95,9 +78,7 @@ fn the_rights_that_the_manual_names_are_enough_for_all_it_does() {
     let reads: Vec<Read> = (0..501).map(|_| Read::of("insider", now_ms(), 1)).collect();
     produce(&kafka, &topic, &reads);
     all_counted(&[&service], 501);
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
     setup.reader("dead").until("the dead letter", SOON, |seen| !seen.is_empty());
     let output = setup.command(&["check", "--online"], &lines);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -165,9 +146,7 @@ fn without_a_right_a_member_names_it_and_loses_nothing() {
         has(&service, "a message to the dead_letter topic: Message production error: TopicAuth")
     });
     broker.grant(&[on_topics(&setup, &OURS, &["Write"])]);
-    let mut alerts = setup.reader("alerts");
-    let records = alerts.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
     setup.reader("dead").until("the dead letter", SOON, |seen| !seen.is_empty());
     service.metrics_until("a checkpoint", SOON, |metrics| {
         metrics.sum("exfilwatch_checkpoints_total", &[("result", "stored")]) > 0

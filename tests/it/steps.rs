@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::{
     events::{Read, spread},
+    findings::openings,
     kafka::{Client, Compression},
-    service::Service,
+    service::{Service, Setup},
 };
 
 /// What takes a moment may take this long on a busy machine.
@@ -32,6 +33,13 @@ pub(crate) fn all_counted(services: &[&Service], rows: usize) {
         let metrics = service.metrics();
         assert_eq!(metrics.sum("exfilwatch_account_difference_rows", &[]), 0);
     }
+}
+
+/// Waits for the alert of the insider who has read 501 rows of 500.
+pub(crate) fn the_insider_is_found(setup: &Setup) {
+    let mut reader = setup.reader("alerts");
+    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
+    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
 }
 
 /// Waits until `services` together have read `events` events from the inputs, and no more.

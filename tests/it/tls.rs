@@ -6,17 +6,16 @@ use serde_json::json;
 
 use crate::{
     events::{Read, now_ms},
-    findings::openings,
     kafka::{self, Authority, Broker, LOGIN},
     service::{Setup, exfilwatch, said},
-    steps::{SOON, all_counted, one_input, produce},
+    steps::{all_counted, one_input, produce, the_insider_is_found},
 };
 
 const KEY_PASSWORD: &str = "opens-the-key";
 
 /// A deployment that has the certificate, the key and the login that the broker asks for, but is
 /// not told whom to trust.
-fn setup(broker: &Broker, authority: &Authority, name: &str) -> Setup {
+pub(crate) fn setup(broker: &Broker, authority: &Authority, name: &str) -> Setup {
     let setup = Setup::new(&broker.client(), name);
     setup.servers(&broker.second_address());
     setup.property("security.protocol", "sasl_ssl");
@@ -46,7 +45,7 @@ fn check(setup: &Setup, topic: &str) -> Command {
     command
 }
 
-fn trusted(setup: &Setup) -> String {
+pub(crate) fn trusted(setup: &Setup) -> String {
     setup.path("ca.crt").display().to_string()
 }
 
@@ -63,9 +62,7 @@ fn behind_tls_with_certificates_of_both_sides_and_scram_everything_is_counted() 
     let reads: Vec<Read> = (0..501).map(|_| Read::of("insider", now_ms(), 1)).collect();
     produce(&kafka, &topic, &reads);
     all_counted(&[&service], 501);
-    let mut reader = setup.reader("alerts");
-    let records = reader.until("the alert", SOON, |seen| !openings(seen).is_empty());
-    assert_eq!(openings(records)["insider"].counts(500), (501, 501));
+    the_insider_is_found(&setup);
     let output = setup.command(&["check", "--online"], &lines);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(service.stop().success());

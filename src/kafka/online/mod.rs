@@ -113,8 +113,8 @@ pub fn check(config: &Config, question: Question, doing: &dyn Fn(&str)) -> Resul
     report.warnings.clone_from(&cluster.warnings);
     check_time(config, scope, &topics, &mut report);
     let sound = report.faults.is_empty();
-    if all || config.inputs.iter().any(|input| input.keyed) {
-        let read = topics.partitions(read_by_detect(config))?;
+    if all || config.keyed_input().is_some() {
+        let read = topics.partitions(config.read_by_detect())?;
         report.faults.extend(other_partitions(config, partitions, read));
         if let (true, true, Some(read)) = (all, sound, read) {
             doing("reading checkpoints");
@@ -168,11 +168,6 @@ fn sample(
     Ok(())
 }
 
-fn read_by_detect(config: &Config) -> &str {
-    let keyed = config.inputs.iter().find(|input| input.keyed);
-    keyed.map_or(&config.topics.events, |input| &input.topic)
-}
-
 /// Whoever reckons with other partitions than there are gives members too little memory, or has
 /// more of them than there is work for.
 fn other_partitions(config: &Config, wanted: Option<u32>, found: Option<u32>) -> Option<String> {
@@ -182,7 +177,7 @@ fn other_partitions(config: &Config, wanted: Option<u32>, found: Option<u32>) ->
             "topic `{}`, which detect reads, has {found} partitions, but {wanted} are reckoned \
              with\n  hint: say {found} there (`topics.partitions` of the chart, `--partitions` \
              here); to change the topic: docs/OPERATIONS.md, \"Changing the number of partitions\"",
-            read_by_detect(config)
+            config.read_by_detect()
         )
     })
 }
@@ -198,7 +193,7 @@ fn check_positions(
     if topics.partitions(&config.topics.state)?.is_none() {
         return Ok(());
     }
-    let (cluster, topic) = (cluster.id.clone(), read_by_detect(config));
+    let (cluster, topic) = (cluster.id.clone(), config.read_by_detect());
     let origin = Origin { cluster, topic: topic.to_owned(), partition: 0, partitions };
     report.positions = positions::positions(config, &origin)?;
     for position in &report.positions {

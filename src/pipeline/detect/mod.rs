@@ -70,8 +70,7 @@ pub fn run(shared: &Arc<Shared>) -> anyhow::Result<()> {
     drop(shared.metrics.partitions_assigned.part(&[Role::Detect.as_str()]));
     let group = format!("{}-detect", config.kafka.group_id);
     // A keyed input is the only input, and read in the place of the events topic.
-    let keyed = config.inputs.iter().find(|input| input.keyed);
-    let topic = keyed.map_or(&config.topics.events, |input| &input.topic);
+    let (keyed, topic) = (config.keyed_input(), config.read_by_detect());
     let member = Member::join(&config.kafka, "detect", &group, &[topic])?;
     shared.wait_for_assignment(Role::Detect);
     let Some(topic_id) = wait_for_id(shared, &member, topic)? else { return Ok(()) };
