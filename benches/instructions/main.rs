@@ -71,6 +71,11 @@ fn canonical() -> Decoding {
     Decoding::of(Format::Canonical, records::CANONICAL.into())
 }
 
+/// Of a decoder that has met no record yet.
+fn unmet() -> Decoding {
+    Decoding { decoder: Format::Canonical.decoder(), payload: records::CANONICAL.into() }
+}
+
 fn trino() -> Decoding {
     Decoding::of(Format::Trino, records::TRINO.into())
 }
@@ -83,6 +88,13 @@ fn arrow() -> Decoding {
 #[bench::records()]
 fn decode_canonical(mut decoding: Decoding) -> Decoding {
     (0..RECORDS).for_each(|_| decoding.run());
+    decoding
+}
+
+#[library_benchmark(config = held("decode_first"), setup = unmet)]
+#[bench::record()]
+fn decode_first(mut decoding: Decoding) -> Decoding {
+    decoding.run();
     decoding
 }
 
@@ -201,6 +213,7 @@ library_benchmark_group!(
     name = stages,
     benchmarks = [
         decode_canonical,
+        decode_first,
         decode_trino,
         decode_arrow,
         route_and_encode,

@@ -22,6 +22,11 @@ pub trait Decoder: Send {
         defaults: &SourceDefaults,
         sink: &mut dyn FnMut(u32, Outcome<'_, '_>),
     ) -> Result<(), DecodeError>;
+
+    /// How often the shapes that it remembers were too many and forgotten, since the last call.
+    fn take_resets(&mut self) -> u64 {
+        0
+    }
 }
 
 /// What became of one row.

@@ -42,8 +42,6 @@ const COMPARE_EACH_MAX: usize = 8;
 pub(super) type Groups<'a> = SmallVec<[Text<'a>; 4]>;
 /// Objects of an event.
 pub(super) type Objects<'a> = SmallVec<[Object<'a>; 2]>;
-/// Labels of an object.
-pub(super) type Labels<'a> = SmallVec<[Text<'a>; 2]>;
 
 /// The fields of a record, none of them required yet. An empty text counts as absent.
 #[derive(Debug, Default)]
@@ -72,10 +70,16 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
+    /// Whether every object has a name.
+    pub(super) fn is_named(&self) -> bool {
+        self.objects.iter().flatten().all(|object| !object.name.is_empty())
+    }
+
     /// The event, with what only the configuration knows filled in.
     ///
     /// # Errors
     /// A required field is absent.
+    #[inline]
     pub(super) fn finish(self, defaults: &'a SourceDefaults) -> Result<Event<'a>, DecodeError> {
         let (rows, rows_quality) = self.count()?;
         let or = |found: Option<Text<'a>>, default: &'a Option<String>| {
@@ -160,6 +164,7 @@ fn bytes_of(groups: &[Text<'_>], objects: &[Object<'_>], source_database: Option
 
 /// Fills an empty slot. A field that is written twice means two things to two readers, so it is
 /// refused; null and absent are the same.
+#[inline]
 pub(super) fn put<T>(
     slot: &mut Option<T>,
     value: Option<T>,
@@ -167,15 +172,20 @@ pub(super) fn put<T>(
 ) -> Result<(), DecodeError> {
     if value.is_some() {
         if slot.is_some() {
-            let found = "written twice".to_owned();
-            return Err(DecodeError::Invalid { field, found, expected: "one value" });
+            return Err(twice(field));
         }
         *slot = value;
     }
     Ok(())
 }
 
+#[cold]
+fn twice(field: &'static str) -> DecodeError {
+    DecodeError::Invalid { field, found: "written twice".to_owned(), expected: "one value" }
+}
+
 /// A text that decides where a read is counted: refused above [`TEXT_BYTES_MAX`] (E2).
+#[inline]
 pub(super) fn text<'a>(
     text: Text<'a>,
     field: &'static str,
@@ -187,7 +197,11 @@ pub(super) fn text<'a>(
 }
 
 /// A text that describes a read: cut to [`NOTE_BYTES_MAX`] (E2).
+#[inline]
 pub(super) fn note(text: Text<'_>) -> Option<Text<'_>> {
+    if text.len() <= NOTE_BYTES_MAX {
+        return Some(text).filter(|text| !text.is_empty());
+    }
     let end = text.floor_char_boundary(NOTE_BYTES_MAX);
     let text = match text {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),

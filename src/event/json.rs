@@ -3,20 +3,22 @@
 //! A record type says with [`Fields`] where each key goes; this module walks the text once and
 //! stops at the first refusal. This is the hot path of ingest, so it is no general parser: what is
 //! rare goes to `serde_json`, which decides what it means: texts with escapes, numbers that are no
-//! plain digits. Nothing is allocated unless a text has escapes; nothing recurses deeper than
-//! [`DEPTH_MAX`].
+//! plain digits. Most records have the keys of one before them; [`shapes`] reads those. Nothing is
+//! allocated but for a text with escapes or a new shape; nothing recurses past [`DEPTH_MAX`].
 
 mod marks;
+pub(super) mod shapes;
 
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 use smallvec::{Array, SmallVec};
 
-use super::draft::{self, COUNT, at_most, invalid, put};
+use super::draft::{self, COUNT, Draft, at_most, invalid, put};
 use super::{DecodeError, Text, time};
 use crate::units::EventTime;
 use marks::Marks;
+use shapes::{Fill, Trace};
 
 /// Deepest nesting of a record, the record itself being 1.
 pub const DEPTH_MAX: usize = 32;
@@ -36,8 +38,8 @@ pub(super) trait Fields<'a> {
     fn field(&mut self, key: &str, value: Value<'_, 'a>) -> Result<(), Refused>;
 
     /// Takes a value that is no object: a short form. Refused unless the type has one.
-    fn short(&mut self, field: &'static str, value: Scalar<'a>) -> Result<(), DecodeError> {
-        Err(value.wrong(field, Self::EXPECTED))
+    fn short(&mut self, field: &'static str, value: Value<'_, 'a>) -> Result<(), Refused> {
+        value.nothing(field, Self::EXPECTED)
     }
 }
 
@@ -49,13 +51,25 @@ pub(super) fn read<'a, F: Fields<'a>>(
     payload: &'a [u8],
     target: &mut F,
 ) -> Result<(), DecodeError> {
-    // One check of the whole is faster than one of each text.
-    let text = std::str::from_utf8(payload).map_err(|error| syntax(error.to_string()))?;
-    let mut reader = Reader { text, at: 0, marks: Marks::default(), fault: None };
+    read_traced(utf8(payload)?, target, &mut Trace::off())
+}
+
+/// The text of a record: one check of the whole is faster than one of each text in it.
+fn utf8(payload: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(payload).map_err(|error| syntax(error.to_string()))
+}
+
+fn read_traced<'a, F: Fields<'a>>(
+    text: &'a str,
+    target: &mut F,
+    trace: &mut Trace,
+) -> Result<(), DecodeError> {
+    let mut reader = Reader { trace: std::mem::take(trace), ..Reader::new(text) };
     let outcome = reader.record("record", target, false, 1).and_then(|()| match reader.peek() {
         None => Ok(()),
         Some(_) => Err(reader.unexpected("the end of the record")),
     });
+    *trace = reader.trace;
     outcome.map_err(|Refused(())| {
         reader.fault.unwrap_or_else(|| unreachable!("whoever refuses says why"))
     })
@@ -94,36 +108,66 @@ impl<'a> Value<'_, 'a> {
         self.reader.record(field, target, true, self.depth + 1)
     }
 
+    /// Reads a scalar into `draft`; of a record of the same shape, `fill` is called at once.
+    #[inline]
+    pub(super) fn fill(self, draft: &mut Draft<'a>, fill: Fill) -> Result<(), Refused> {
+        let reader = self.reader;
+        let scalar = reader.traced(fill)?;
+        let outcome = fill(draft, scalar);
+        reader.keep(outcome)
+    }
+
+    /// Takes a null, which is nothing.
+    fn nothing(self, field: &'static str, expected: &'static str) -> Result<(), Refused> {
+        match self.reader.traced(shapes::null)? {
+            Scalar::Null => Ok(()),
+            other => Err(self.reader.refuse(other.wrong(field, expected))),
+        }
+    }
+
+    /// Reads a list of at most `max` items into `target`: `open` before the first, which refuses a
+    /// second list, `item` for each. Null is nothing.
+    pub(super) fn each<T>(
+        self,
+        (field, max): (&'static str, usize),
+        target: &mut T,
+        open: impl FnOnce(&mut T) -> Result<(), DecodeError>,
+        mut item: impl FnMut(&mut T, Value<'_, 'a>) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        if self.reader.peek() != Some(b'[') {
+            return self.nothing(field, "a list");
+        }
+        let Self { reader, depth } = self;
+        reader.keep(open(target))?;
+        reader.at += 1;
+        if reader.ends(b']') {
+            return Ok(());
+        }
+        for count in 1.. {
+            reader.keep(at_most(field, count, max))?;
+            item(target, Value { reader, depth: depth + 1 })?;
+            if reader.ends_or_goes_on(b']')? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a list of at most `max` items, each made from an `F`. Null is nothing.
     pub(super) fn list<F: Fields<'a> + Default, A: Array>(
         self,
         field: &'static str,
         max: usize,
         slot: &mut Option<SmallVec<A>>,
-        make: impl Fn(F) -> Result<A::Item, DecodeError>,
+        make: impl Fn(F) -> A::Item,
     ) -> Result<(), Refused> {
-        let Self { reader, depth } = self;
-        if reader.peek() != Some(b'[') {
-            return match reader.scalar()? {
-                Scalar::Null => Ok(()),
-                other => Err(reader.refuse(other.wrong(field, "a list"))),
-            };
-        }
-        reader.keep(put(slot, Some(SmallVec::new()), field))?;
-        let Some(list) = slot else { return Ok(()) };
-        reader.at += 1;
-        if reader.ends(b']') {
-            return Ok(());
-        }
-        loop {
+        let open = |slot: &mut Option<_>| put(slot, Some(SmallVec::new()), field);
+        self.each((field, max), slot, open, |slot, value| {
             let mut item = F::default();
-            reader.record(field, &mut item, false, depth + 2)?;
-            reader.keep(at_most(field, list.len() + 1, max))?;
-            list.push(reader.keep(make(item))?);
-            if reader.ends_or_goes_on(b']')? {
-                return Ok(());
-            }
-        }
+            value.item(field, &mut item, |_| Ok(()))?;
+            slot.get_or_insert_default().push(make(item));
+            Ok(())
+        })
     }
 
     /// Reads a list of texts, each of which decides where a read is counted.
@@ -133,7 +177,29 @@ impl<'a> Value<'_, 'a> {
         max: usize,
         slot: &mut Option<SmallVec<A>>,
     ) -> Result<(), Refused> {
-        self.list(field, max, slot, |Item(text)| Ok(text))
+        let open = |slot: &mut Option<_>| put(slot, Some(SmallVec::new()), field);
+        self.each((field, max), slot, open, |slot, value| {
+            let text = value.reader.scalar().map(|scalar| scalar.in_list(field));
+            let text = text.and_then(|text| value.reader.keep(text))?;
+            slot.get_or_insert_default().push(text);
+            Ok(())
+        })
+    }
+
+    /// Reads an item of a list, an object or its short form, into `target`; `end` may refuse it.
+    pub(super) fn item<F: Fields<'a>>(
+        self,
+        field: &'static str,
+        target: &mut F,
+        end: impl FnOnce(&mut F) -> Result<(), DecodeError>,
+    ) -> Result<(), Refused> {
+        self.reader.record(field, target, false, self.depth + 1)?;
+        self.reader.keep(end(target))
+    }
+
+    /// What is filled next is the first of another object.
+    pub(super) fn begins_object(&mut self) {
+        self.reader.trace.begins_object();
     }
 
     /// Passes over a value of no interest, refusing what is nested deeper than [`DEPTH_MAX`].
@@ -163,6 +229,7 @@ pub(super) enum Scalar<'a> {
 
 impl<'a> Scalar<'a> {
     /// A text that decides where a read is counted.
+    #[inline]
     pub(super) fn text(self, field: &'static str) -> Result<Option<Text<'a>>, DecodeError> {
         match self {
             Self::Text(text) => draft::text(text, field),
@@ -172,6 +239,7 @@ impl<'a> Scalar<'a> {
     }
 
     /// A text that describes a read.
+    #[inline]
     pub(super) fn note(self, field: &'static str) -> Result<Option<Text<'a>>, DecodeError> {
         match self {
             Self::Text(text) => Ok(draft::note(text)),
@@ -181,6 +249,7 @@ impl<'a> Scalar<'a> {
     }
 
     /// A count. `120.0` and `1e3` are whole numbers in JSON, and some senders write them so.
+    #[inline]
     pub(super) fn count(self, field: &'static str) -> Result<Option<u64>, DecodeError> {
         const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
         match self {
@@ -210,6 +279,7 @@ impl<'a> Scalar<'a> {
     }
 
     /// A time: RFC 3339 text or whole milliseconds.
+    #[inline]
     pub(super) fn time(self, field: &'static str) -> Result<Option<EventTime>, DecodeError> {
         let expected = "RFC 3339 text or whole milliseconds since the epoch";
         let found = match &self {
@@ -220,6 +290,12 @@ impl<'a> Scalar<'a> {
             _ => None,
         };
         found.map(Some).ok_or_else(|| self.wrong(field, expected))
+    }
+
+    /// A text in a list of texts. Null is an empty one: it must not keep an event from being
+    /// counted.
+    pub(super) fn in_list(self, field: &'static str) -> Result<Text<'a>, DecodeError> {
+        self.text(field).map(Option::unwrap_or_default)
     }
 
     /// One of a few names.
@@ -256,11 +332,27 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
     marks: Marks,
+    /// What has been filled so far, from which a shape is learnt.
+    trace: Trace,
     /// Why reading stopped.
     fault: Option<DecodeError>,
 }
 
 impl<'a> Reader<'a> {
+    const fn new(text: &'a str) -> Self {
+        Self { text, at: 0, marks: Marks::NONE, trace: Trace::off(), fault: None }
+    }
+
+    /// A scalar that `fill` is for.
+    #[inline]
+    fn traced(&mut self, fill: Fill) -> Result<Scalar<'a>, Refused> {
+        self.peek();
+        let start = self.at;
+        let scalar = self.scalar()?;
+        self.trace.add(start..self.at, fill);
+        Ok(scalar)
+    }
+
     #[cold]
     fn refuse(&mut self, fault: DecodeError) -> Refused {
         self.fault = Some(fault);
@@ -328,13 +420,12 @@ impl<'a> Reader<'a> {
     ) -> Result<(), Refused> {
         match self.peek() {
             Some(b'{') => {}
-            Some(b'[') => return self.keep(target.short(field, Scalar::List)),
-            _ => {
-                return match self.scalar()? {
-                    Scalar::Null if nullable => Ok(()),
-                    other => self.keep(target.short(field, other)),
-                };
+            Some(b'[') => return Err(self.refuse(Scalar::List.wrong(field, F::EXPECTED))),
+            Some(b'n') if !nullable => {
+                let null = self.word("null", Scalar::Null)?;
+                return Err(self.refuse(null.wrong(field, F::EXPECTED)));
             }
+            _ => return target.short(field, Value { reader: self, depth }),
         }
         self.at += 1;
         if self.ends(b'}') {
@@ -429,7 +520,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A text; at its opening quote.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "for every value of a record")]
+    #[inline(always)]
     fn string(&mut self) -> Result<Text<'a>, Refused> {
         let start = self.at + 1;
         let end = self.marks.next(self.text.as_bytes(), start);
@@ -463,7 +555,7 @@ impl<'a> Reader<'a> {
         let end = match self.peek() {
             Some(b'{') => b'}',
             Some(b'[') => b']',
-            _ => return self.scalar().map(|_| ()),
+            _ => return self.traced(shapes::skipped).map(|_| ()),
         };
         self.keep(at_most("nesting depth", depth + 1, DEPTH_MAX))?;
         self.at += 1;
@@ -501,29 +593,6 @@ impl<'a> Reader<'a> {
 /// A byte that may belong to a number.
 const fn goes_on(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')
-}
-
-/// A text in a list of texts. Null is an empty one: it must not keep an event from being counted.
-#[derive(Debug, Default)]
-pub(super) struct Item<'a>(pub(super) Text<'a>);
-
-impl<'a> Fields<'a> for Item<'a> {
-    const EXPECTED: &'static str = "text";
-
-    fn field(&mut self, _: &str, value: Value<'_, 'a>) -> Result<(), Refused> {
-        Err(value.reader.refuse(Scalar::Object.wrong("item", Self::EXPECTED)))
-    }
-
-    fn short(&mut self, field: &'static str, value: Scalar<'a>) -> Result<(), DecodeError> {
-        match value {
-            Scalar::Text(text) => {
-                self.0 = draft::text(text, field)?.unwrap_or_default();
-                Ok(())
-            }
-            Scalar::Null => Ok(()),
-            other => Err(other.wrong(field, Self::EXPECTED)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -308,14 +308,13 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// Anonymised records leave names out; such an object has no name and is dropped later.
-    #[expect(clippy::unnecessary_wraps, reason = "other lists have items that are refused")]
-    fn object(self) -> Result<Object<'a>, DecodeError> {
-        Ok(Object {
+    fn object(self) -> Object<'a> {
+        Object {
             database: self.catalog,
             schema: self.schema,
             name: self.name.unwrap_or_default(),
             ..Object::default()
-        })
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct InputCounts {
     pub records: u64,
     /// Bytes of their values.
     pub bytes: u64,
+    /// How often its decoder forgot the shapes it remembered, because they were too many.
+    pub shape_resets: u64,
     /// Events: what the decoder handed over, and one for a record that it could not decode or that
     /// has no value. Counted where they come in, the fields below where they go to (D5).
     pub events: u64,
@@ -91,6 +93,7 @@ fn position<T: PartialEq>(all: &[T], one: &T) -> usize {
 pub struct InputMetrics {
     records: Counter,
     bytes: Counter,
+    shape_resets: Counter,
     forwarded: Counter,
     quality: [Counter; RowsQuality::ALL.len()],
     delivered: Counter,
@@ -115,6 +118,7 @@ impl InputMetrics {
         self.account.set_u64(self.difference);
         self.records.inc_by(counts.records);
         self.bytes.inc_by(counts.bytes);
+        self.shape_resets.inc_by(counts.shape_resets);
         self.forwarded.inc_by(counts.forwarded);
         self.delivered.inc_by(counts.delivered);
         for (counter, count) in self.quality.iter().zip(counts.quality) {
@@ -307,6 +311,7 @@ impl Metrics {
         InputMetrics {
             records: self.records_read.with_label_values(&[topic]),
             bytes: self.records_read_bytes.with_label_values(&[topic]),
+            shape_resets: self.shape_resets.with_label_values(&[topic]),
             forwarded: outcome("forwarded", "none"),
             quality: RowsQuality::ALL
                 .map(|quality| self.events_quality.with_label_values(&[topic, quality.as_str()])),

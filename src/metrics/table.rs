@@ -66,6 +66,9 @@ metrics! {
         "Kafka records read from an input topic.";
     records_read_bytes: CounterVec "exfilwatch_records_read_bytes_total" ["topic"] "bytes"
         "Bytes of the values of the records read from an input topic.";
+    shape_resets: CounterVec "exfilwatch_shape_resets_total" ["topic"] "resets"
+        "How often the shapes of an input's JSON records were forgotten because there were too \
+         many; while they are learnt anew, reading takes longer.";
     events_read: CounterVec "exfilwatch_events_read_total" ["topic", "outcome", "reason"] "events"
         "Events read from an input topic by what became of them: forwarded, ignored, \
          dead_letter (with the reason) or canary (forwarded too, but written by `exfilwatch \

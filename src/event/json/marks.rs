@@ -15,14 +15,10 @@ pub(super) struct Marks {
     bits: u64,
 }
 
-impl Default for Marks {
-    /// Of no block.
-    fn default() -> Self {
-        Self { block: usize::MAX, bits: 0 }
-    }
-}
-
 impl Marks {
+    /// Of no block.
+    pub(super) const NONE: Self = Self { block: usize::MAX, bits: 0 };
+
     /// The first mark at `at` or after it; the length of `bytes` where there is none.
     #[inline]
     pub(super) fn next(&mut self, bytes: &[u8], at: usize) -> usize {
@@ -90,7 +86,7 @@ mod tests {
         fn marks_are_quotes_backslashes_and_control_characters(
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'a')], 0..300)
         ) {
-            let mut marks = Marks::default();
+            let mut marks = Marks::NONE;
             for at in 0..bytes.len() {
                 let next = bytes[at..].iter().position(|&byte| is_mark(byte));
                 prop_assert_eq!(marks.next(&bytes, at), next.map_or(bytes.len(), |n| at + n));

@@ -58,6 +58,7 @@ impl InputState {
     /// Moves what was counted into the metrics. Events that came in and went nowhere are alarmed
     /// on (D5).
     pub(in crate::pipeline) fn publish(&mut self, publisher: &Publisher) {
+        self.counts.shape_resets += self.decoder.take_resets();
         let difference = self.metrics.add(&mut self.counts);
         if difference > 0 {
             publisher.raise(account(format!("ingest/{}", self.input.topic), difference));
