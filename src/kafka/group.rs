@@ -118,7 +118,9 @@ impl Member {
     /// The client is beyond use.
     pub fn poll(&self, timeout: Duration) -> Result<Polled<'_>, Error> {
         use RDKafkaErrorCode as Code;
-        match self.consumer.poll(timeout) {
+        // rust-rdkafka waits whole milliseconds, and spins through the rest.
+        let millis = u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        match self.consumer.poll(Duration::from_millis(millis)) {
             None => Ok(Polled::Nothing),
             Some(Ok(record)) => Ok(Polled::Record(record)),
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {

@@ -5,6 +5,7 @@
 
 use std::{
     sync::{Arc, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -22,6 +23,23 @@ use super::{
     is_denied,
 };
 use crate::config::KafkaConfig;
+
+/// Waits, and serves what has come meanwhile. A poll of rust-rdkafka that has a timeout spins
+/// through the last millisecond of it; one without serves a single event: the reports of one batch
+/// of one partition, or a line of a log.
+pub(super) fn poll_after<C: ProducerContext>(producer: &BaseProducer<C>, pause: Duration) {
+    thread::sleep(pause);
+    for _ in 0..EVENTS_MAX {
+        producer.poll(Duration::ZERO);
+        // Messages whose reports are not served yet are in flight.
+        if producer.in_flight_count() == 0 {
+            break;
+        }
+    }
+}
+
+/// Events of librdkafka served after one wait.
+const EVENTS_MAX: usize = 64;
 
 /// One message to produce.
 #[derive(Clone, Debug, Default)]
@@ -105,9 +123,14 @@ impl<T: Send + Sync + 'static> Producer<T> {
         })
     }
 
-    /// Serves delivery reports for at most `timeout`.
-    pub fn poll(&self, timeout: Duration) {
-        self.inner.poll(timeout);
+    /// Serves one batch of delivery reports, if any is there.
+    pub fn poll(&self) {
+        self.inner.poll(Duration::ZERO);
+    }
+
+    /// Waits, and serves the delivery reports that have come meanwhile.
+    pub fn poll_after(&self, pause: Duration) {
+        poll_after(&self.inner, pause);
     }
 
     /// Messages taken and not yet reported.

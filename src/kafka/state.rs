@@ -23,7 +23,7 @@ use rdkafka::{
 use super::{
     Error,
     client::{self, Context, Notes, Token},
-    producer::Message,
+    producer::{Message, poll_after},
 };
 use crate::{
     checkpoint::{Draft, Record},
@@ -158,7 +158,7 @@ impl StateWriter {
                 return Err(cause);
             }
             in_time(deadline)?;
-            self.producer.poll(POLL);
+            poll_after(&self.producer, POLL);
             record = refused;
         }
         Ok(())
@@ -182,7 +182,7 @@ impl StateWriter {
         }
         while self.producer.in_flight_count() > 0 {
             in_time(deadline)?;
-            self.producer.poll(POLL);
+            poll_after(&self.producer, POLL);
         }
         // A report may be queued when nothing is in flight any more.
         self.producer.poll(Duration::ZERO);

@@ -201,7 +201,7 @@ fn settle(
     timeout: Duration,
     seen: &mut Seen,
 ) -> Result<(), Error> {
-    producer.poll(timeout);
+    producer.poll_after(timeout);
     if let Ok(Report { result, .. }) = reports.try_recv() {
         let (partition, offset) =
             result.map_err(Error::call(format!("cannot write to `{topic}`")))?;

@@ -38,6 +38,8 @@ use crate::{
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// System alerts waiting to be sent; beyond it the oldest are only logged.
 const WAITING_MAX: usize = 10_000;
+/// Between two looks at what was delivered, while something is under way and while nothing is.
+const REPORTS_EVERY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
 
 /// An alert on its way, with the one who must learn of its fate.
 pub struct Ticket {
@@ -102,7 +104,8 @@ impl Publisher {
         let served = (Arc::clone(&producer), Arc::clone(&stop));
         let poller = thread::Builder::new().name("alerts".to_owned()).spawn(move || {
             while !served.1.load(Ordering::Relaxed) {
-                served.0.poll(Duration::from_millis(50));
+                let idle = served.0.in_flight() == 0;
+                served.0.poll_after(REPORTS_EVERY[usize::from(idle)]);
             }
         })?;
         Ok(Self {

@@ -12,7 +12,7 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
@@ -250,7 +250,7 @@ impl Keyed {
 
     /// Serves acknowledgements of letters; returns offsets that have become safe to commit.
     pub(super) fn serve(&mut self) -> Option<BTreeMap<LaneId, i64>> {
-        if let Err(failure) = self.output.serve(Duration::ZERO, &self.shared) {
+        if let Err(failure) = self.output.serve(&self.shared) {
             self.fail(&failure);
         }
         self.output.safe()

@@ -263,7 +263,7 @@ impl<'c> Ingest<'c> {
         if self.dirty_since.is_some() && due && !self.output.is_blocked() {
             self.flush()?;
         }
-        self.output.serve(Duration::ZERO, self.shared)?;
+        self.output.serve(self.shared)?;
         if let Some(positions) = self.output.safe() {
             self.note_safe(positions);
             self.shared.health.ready(Role::Ingest, cause::WRITING);

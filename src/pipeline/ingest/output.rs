@@ -70,6 +70,8 @@ enum What {
 /// How long the reports of a producer that has failed are waited for: they say more than that it
 /// has, and whether a letter must be cut.
 const REPORTS_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at what was acknowledged, when nothing else is left to do.
+const DRAIN_PAUSE: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub(in crate::pipeline) struct Output {
@@ -212,19 +214,15 @@ impl Output {
         }
     }
 
-    /// Serves acknowledgements for at most `timeout`, then sends what waited for room.
+    /// Serves acknowledgements, then sends what waited for room.
     ///
     /// # Errors
     /// A delivery failed: the producer is of no more use.
-    pub(in crate::pipeline) fn serve(
-        &mut self,
-        timeout: Duration,
-        shared: &Shared,
-    ) -> Result<(), Failure> {
-        self.producer.poll(timeout);
+    pub(in crate::pipeline) fn serve(&mut self, shared: &Shared) -> Result<(), Failure> {
+        self.producer.poll();
         // One poll serves one report of librdkafka, which covers one batch of one partition.
         while self.settle(shared)? {
-            self.producer.poll(Duration::ZERO);
+            self.producer.poll();
         }
         if let Some(fatal) = self.producer.fatal()
             && self.fatal_since.get_or_insert_with(Instant::now).elapsed() >= REPORTS_WITHIN
@@ -291,7 +289,8 @@ impl Output {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            self.serve(Duration::from_millis(5), shared)?;
+            self.producer.poll_after(DRAIN_PAUSE);
+            self.serve(shared)?;
         }
     }
 
