@@ -24,6 +24,29 @@ pub(crate) struct Counted {
 }
 
 impl Deployment<'_> {
+    /// Memory of a member that is ready and has read nothing, in MiB.
+    pub(crate) fn idle_mib(self, client: &Client) -> f64 {
+        let topic = kafka::unique("bench-input");
+        client.create_topic(&topic, self.partitions, &[]);
+        let began = Instant::now();
+        let mut members = self.start(client, &topic);
+        members.iter_mut().for_each(Program::ready);
+        let rss_mib = members.iter().map(|member| member.cost(began).rss_mib).sum::<f64>();
+        members.iter_mut().for_each(Program::stop);
+        #[expect(clippy::cast_precision_loss, reason = "a few")]
+        let count = self.members as f64;
+        rss_mib / count
+    }
+
+    fn start(self, client: &Client, topic: &str) -> Vec<Program> {
+        let prefix = kafka::unique("bench");
+        let create = format!("create_topics: {{partitions: {}, replication: 1}}", self.partitions);
+        let lines = program::kafka(client, &prefix, &create);
+        let inputs = [(topic, "canonical")];
+        let start = |_| Program::with_rules(client, &prefix, &inputs, self.rules, &lines);
+        (0..self.members).map(start).collect()
+    }
+
     /// Fills a topic with so many records, `text` by number, and has the members count until they
     /// hold `rows` rows.
     pub(crate) fn count(
@@ -33,17 +56,13 @@ impl Deployment<'_> {
         rows: f64,
         text: impl Fn(u64) -> String,
     ) -> Counted {
-        let (topic, prefix) = (kafka::unique("bench-input"), kafka::unique("bench"));
+        let topic = kafka::unique("bench-input");
         client.create_topic(&topic, self.partitions, &[]);
         let spread = u64::try_from(self.partitions).unwrap();
         let record = |n: u64| Message::new(text(n)).to(i32::try_from(n % spread).unwrap());
         client.produce(&topic, Compression::Lz4, (0..events).map(record));
-        let create = format!("create_topics: {{partitions: {spread}, replication: 1}}");
-        let lines = program::kafka(client, &prefix, &create);
-        let inputs = [(topic.as_str(), "canonical")];
         let began = Instant::now();
-        let start = |_| Program::with_rules(client, &prefix, &inputs, self.rules, &lines);
-        let mut members: Vec<Program> = (0..self.members).map(start).collect();
+        let mut members = self.start(client, &topic);
         let sum = |members: &[Program], name: &str| {
             members.iter().map(|member| member.metrics().sum(name)).sum::<f64>()
         };

@@ -61,6 +61,10 @@ struct Point {
 
 /// Prints every point, the coefficients, and how far off the sum is.
 pub(crate) fn measure(client: &Client, events: u64) {
+    for partitions in [PLAIN.partitions, 16] {
+        let deployment = Deployment { partitions, members: PLAIN.members, rules: RULES[0] };
+        println!("idle, {partitions} partitions: {:.0} MiB", deployment.idle_mib(client));
+    }
     println!(
         "{:<26}{:>10}{:>10}{:>12}{:>12}{:>10}",
         "", "B/event", "ns/event", "B/row", "B saved", "RSS MiB"
