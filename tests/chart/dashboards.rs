@@ -126,12 +126,13 @@ fn dashboards_link_to_each_other_and_mark_reloads_restarts_and_alerts() {
 #[test]
 fn every_metric_is_on_a_dashboard_or_known_to_be_on_none() {
     // Of use when one looks for something, and not at a glance.
-    const APART: [&str; 15] = [
+    const APART: [&str; 16] = [
         "exfilwatch_build_info",
         "exfilwatch_canary_latency_seconds",
         "exfilwatch_catalog_last_matched_timestamp_seconds",
         "exfilwatch_catalog_matched_total",
         "exfilwatch_context_resets_total",
+        "exfilwatch_shape_resets_total",
         "exfilwatch_contexts_unreadable_total",
         "exfilwatch_dead_letters_bodiless_total",
         "exfilwatch_dead_letters_cut_bytes_total",
