@@ -51,7 +51,7 @@ pub(super) fn read<'a, F: Fields<'a>>(
     payload: &'a [u8],
     target: &mut F,
 ) -> Result<(), DecodeError> {
-    read_traced(utf8(payload)?, target, &mut Trace::off())
+    read_traced(utf8(payload)?, target, &mut Trace::default())
 }
 
 /// The text of a record: one check of the whole is faster than one of each text in it.
@@ -339,8 +339,8 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    const fn new(text: &'a str) -> Self {
-        Self { text, at: 0, marks: Marks::NONE, trace: Trace::off(), fault: None }
+    fn new(text: &'a str) -> Self {
+        Self { text, at: 0, marks: Marks::NONE, trace: Trace::default(), fault: None }
     }
 
     /// A scalar that `fill` is for.

@@ -24,6 +24,9 @@ use super::{
 };
 use crate::config::KafkaConfig;
 
+/// Events of librdkafka served after one wait.
+const EVENTS_MAX: usize = 64;
+
 /// Waits, and serves what has come meanwhile. A poll of rust-rdkafka that has a timeout spins
 /// through the last millisecond of it; one without serves a single event: the reports of one batch
 /// of one partition, or a line of a log.
@@ -37,9 +40,6 @@ pub(super) fn poll_after<C: ProducerContext>(producer: &BaseProducer<C>, pause: 
         }
     }
 }
-
-/// Events of librdkafka served after one wait.
-const EVENTS_MAX: usize = 64;
 
 /// One message to produce.
 #[derive(Clone, Debug, Default)]

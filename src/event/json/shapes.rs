@@ -51,7 +51,7 @@ pub(super) fn null<'a>(_: &mut Draft<'a>, scalar: Scalar<'a>) -> Result<(), Deco
     }
 }
 
-/// The values of a record: where each is and where it went.
+/// The values of a record: where each is and where it went. One that was not begun notes nothing.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     on: bool,
@@ -67,11 +67,6 @@ struct Traced {
 }
 
 impl Trace {
-    /// One that notes nothing.
-    pub(super) const fn off() -> Self {
-        Self { on: false, begins_object: false, values: Vec::new() }
-    }
-
     fn begin(&mut self, text: &str) {
         self.on = text.len() <= LEARNT_BYTES_MAX;
         self.begins_object = false;
@@ -222,11 +217,7 @@ impl Shapes {
         begins_object: bool,
         fill: Option<Fill>,
     ) -> Option<u32> {
-        let mut at = match last {
-            Some(last) => self.places[last as usize].next,
-            None if self.places.is_empty() => NONE,
-            None => 0,
-        };
+        let mut at = last.map_or(0, |last| self.places[last as usize].next);
         let (mut ways, mut before) = (0, None);
         while let Some(place) = self.places.get(at as usize) {
             if self.literal(place) == literal && place.fill.is_some() == fill.is_some() {
